@@ -1,0 +1,159 @@
+"""Attention paths: the same function computed by different kernels.
+
+Every path takes queries, keys and values as [B, T, heads, head], a mask in the form the
+path wants, and a dropout probability, and returns [B, T, heads, head]. Which path is used
+is set on the model from outside (`use_attention`); each is tested against one reference.
+
+- `sdpa`: torch's scaled dot product attention; documents through a dense boolean mask. Everywhere.
+- `flex`: torch's flex_attention; documents through a block mask. CUDA (no backward on CPU).
+- `varlen`: torch's variable-length flash attention; documents as cumulative lengths. CUDA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from linnet.config import RequestError
+
+Path = Literal["sdpa", "flex", "varlen"]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Documents of a batch laid end to end: cumulative lengths [documents + 1] (int32) and the longest."""
+
+    cumulative: Tensor
+    longest: int
+
+
+Mask = Any  # None, a boolean [B, 1, T, S], a BlockMask, or Lengths: whatever the path's builder made
+Attend = Callable[[Tensor, Tensor, Tensor, Mask, float], Tensor]
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
+    """torch's fused attention; `mask` is boolean [B, 1, T, S] (True: may attend) or None for causal."""
+    grouped = {"enable_gqa": True} if q.shape[2] != k.shape[2] else {}
+    y = F.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=mask is None,
+        **grouped,
+    )
+    return y.transpose(1, 2)
+
+
+def document_mask(documents: Tensor) -> Tensor:
+    """Dense mask for `sdpa`: causal within each document. documents [B, T] → boolean [B, 1, T, T]."""
+    same = documents.unsqueeze(-1) == documents.unsqueeze(-2)
+    return same.tril().unsqueeze(1)
+
+
+def flex(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
+    """torch's flex_attention; `mask` is a BlockMask. Attention dropout has no place in this kernel."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    _no_dropout(dropout, "flex")
+    kernel = flex_attention if torch.compiler.is_compiling() else _compiled_flex()
+    y = kernel(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        block_mask=mask,
+        enable_gqa=q.shape[2] != k.shape[2],
+    )
+    return y.transpose(1, 2)
+
+
+def flex_mask(documents: Tensor) -> Any:
+    """Block mask for `flex`: causal within each document."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    rows, length = documents.shape
+
+    def allowed(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return (i >= j) & (documents[b, i] == documents[b, j])
+
+    return create_block_mask(allowed, rows, None, length, length, device=documents.device)
+
+
+def varlen(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
+    """torch's variable-length flash attention over all documents of the batch laid end to end."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    _no_dropout(dropout, "varlen")
+    rows, length, heads, head = q.shape
+    lengths = whole_rows(rows, length, q.device) if mask is None else mask
+    if k.shape[2] != heads:  # the kernel of torch 2.11 has no grouped heads
+        k = k.repeat_interleave(heads // k.shape[2], dim=2)
+        v = v.repeat_interleave(heads // v.shape[2], dim=2)
+    y = varlen_attn(
+        q.reshape(-1, heads, head),
+        k.reshape(-1, heads, head),
+        v.reshape(-1, heads, head),
+        lengths.cumulative,
+        lengths.cumulative,
+        lengths.longest,
+        lengths.longest,
+        **_causal_argument(),
+    )
+    return y.view(rows, length, heads, head)
+
+
+def varlen_mask(documents: Tensor) -> Lengths:
+    """Lengths for `varlen`: a document ends where the number changes, and at the end of every row."""
+    rows, length = documents.shape
+    starts = torch.ones_like(documents, dtype=torch.bool)
+    starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    edges = torch.nonzero(starts.flatten()).flatten()
+    ends = torch.tensor([rows * length], device=edges.device)
+    return Lengths(torch.cat((edges, ends)).to(torch.int32), length)
+
+
+def whole_rows(rows: int, length: int, device: torch.device) -> Lengths:
+    """Lengths of a batch in which every row is one document."""
+    return Lengths(torch.arange(0, (rows + 1) * length, length, dtype=torch.int32, device=device), length)
+
+
+def _causal_argument() -> dict[str, Any]:
+    import inspect
+
+    from torch.nn.attention.varlen import varlen_attn
+
+    names = inspect.signature(varlen_attn).parameters
+    return {"is_causal": True} if "is_causal" in names else {"window_size": (-1, 0)}
+
+
+def _no_dropout(dropout: float, path: str) -> None:
+    if dropout:
+        raise RequestError(
+            f"the {path} attention path has no attention dropout",
+            "model.attention_dropout",
+            "set it to 0 or set hardware.attention=sdpa",
+        )
+
+
+_flex_kernel: list[Any] = []
+
+
+def _compiled_flex() -> Any:
+    if not _flex_kernel:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        _flex_kernel.append(torch.compile(flex_attention, dynamic=False))
+    return _flex_kernel[0]
+
+
+PATHS: dict[Path, tuple[Attend, Callable[[Tensor], Mask]]] = {
+    "sdpa": (sdpa, document_mask),
+    "flex": (flex, flex_mask),
+    "varlen": (varlen, varlen_mask),
+}
