@@ -1,0 +1,75 @@
+"""The order of samples, computed and never stored.
+
+Epoch e visits the windows of the corpus in the order of a keyed permutation, so sample i
+is a pure function of (corpus, seed, i): a resumed run, any number of workers or ranks and
+any micro-batch size see the same sample, and no shuffle buffer has to be saved.
+
+The permutation is a balanced Feistel network over the smallest even number of bits that
+covers the range, walked along its cycle until it lands inside (Black & Rogaway 2002,
+"Ciphers with arbitrary finite domains").
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+_ROUNDS = 8
+_MIX = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))  # MurmurHash3's 64-bit finaliser
+
+
+class Permutation:
+    """A keyed permutation of 0..length-1, evaluated at any index without a table."""
+
+    def __init__(self, length: int, *key: int) -> None:
+        if length < 1:
+            raise ValueError("a permutation needs at least one element")
+        self.length = length
+        self._half = max(1, ((length - 1).bit_length() + 1) // 2)
+        self._low = np.uint64((1 << self._half) - 1)
+        digest = hashlib.shake_256(repr((length, *key)).encode()).digest(8 * _ROUNDS)
+        self._keys = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
+
+    def __call__(self, index: np.ndarray) -> np.ndarray:
+        """Places [n] (int64) of the indices [n], each in 0..length-1."""
+        place = self._encrypt(index.astype(np.uint64))
+        outside = place >= self.length
+        while outside.any():
+            place[outside] = self._encrypt(place[outside])
+            outside = place >= self.length
+        return place.astype(np.int64)
+
+    def _encrypt(self, value: np.ndarray) -> np.ndarray:
+        left, right = value >> np.uint64(self._half), value & self._low
+        for key in self._keys:
+            left, right = right, left ^ (_mixed(right ^ key) & self._low)
+        return (left << np.uint64(self._half)) | right
+
+
+def _mixed(value: np.ndarray) -> np.ndarray:
+    for factor in _MIX:
+        value = (value ^ (value >> np.uint64(33))) * factor
+    return value ^ (value >> np.uint64(33))
+
+
+class Order:
+    """Which window of the corpus is global sample i, epoch after epoch."""
+
+    def __init__(self, windows: int, seed: int) -> None:
+        self.windows, self.seed = windows, seed
+        self._epoch: tuple[int, Permutation] | None = None
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Windows [n] of the global samples [n]."""
+        epochs, within = np.divmod(samples, self.windows)
+        result = np.empty_like(samples)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            result[here] = self._permutation(int(epoch))(within[here])
+        return result
+
+    def _permutation(self, epoch: int) -> Permutation:
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = (epoch, Permutation(self.windows, self.seed, epoch))
+        return self._epoch[1]

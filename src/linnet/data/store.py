@@ -1,0 +1,158 @@
+"""Token shards on disk: what a build writes and everything else reads.
+
+A shard is raw little-endian uint16 or uint32 tokens, the `train.bin` of nanoGPT, so theirs
+open as they are. Beside each shard of ours lie the document starts, and one `store.json`
+says what all of it is: tokenizer, counts, sources, sha256 of each shard. It is written
+last; a folder without it is not a store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linnet.config import RequestError
+
+FORMAT = 1
+SPLITS = ("train", "validation")
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The narrowest shard type that holds every id of a vocabulary."""
+    return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of tokens."""
+
+    path: Path
+    tokens: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a source's tokens lie in a split, one span a source, in order."""
+
+    label: str
+    tokens: int
+    documents: int
+
+
+@dataclass
+class Split:
+    """All tokens of a split as one long array, read by position across its shards."""
+
+    shards: tuple[Shard, ...]
+    dtype: np.dtype
+    spans: tuple[Span, ...] = ()
+    _maps: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._ends = list(accumulate(shard.tokens for shard in self.shards))
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens there are."""
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def documents(self) -> int:
+        """How many documents there are."""
+        return sum(span.documents for span in self.spans)
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Tokens start..start+count as int64 [count]."""
+        result = np.empty(count, dtype=np.int64)
+        filled = 0
+        while filled < count:
+            shard = bisect_right(self._ends, start + filled)
+            begin = start + filled - (self._ends[shard - 1] if shard else 0)
+            piece = self._map(shard)[begin : begin + count - filled]
+            result[filled : filled + len(piece)] = piece
+            filled += len(piece)
+        return result
+
+    def source_at(self, position: int) -> str:
+        """The source that the token at `position` came from."""
+        ends = list(accumulate(span.tokens for span in self.spans))
+        return self.spans[min(bisect_right(ends, position), len(ends) - 1)].label
+
+    def _map(self, shard: int) -> np.ndarray:
+        if shard not in self._maps:
+            self._maps[shard] = np.memmap(self.shards[shard].path, dtype=self.dtype, mode="r")
+        return self._maps[shard]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_maps": {}}  # a worker process opens its own
+
+
+@dataclass(frozen=True)
+class Store:
+    """A train and a validation split, and the tokenizer they were made with."""
+
+    train: Split
+    validation: Split
+    eos_id: int
+    vocab_size: int
+    fingerprint: str
+    folder: Path | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def open_store(folder: Path) -> Store:
+    """Open a finished build.
+
+    Raises:
+        RequestError: when the store is unfinished, of a newer format, or a shard is missing or cut.
+    """
+    path = folder / "store.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise RequestError("there is no token store here", str(folder), "run linnet data build") from None
+    except json.JSONDecodeError:
+        raise RequestError("this is not valid JSON", str(path), "delete the folder and build again") from None
+    if facts["format"] > FORMAT:
+        raise RequestError("this store was made by a newer Linnet", str(path), "update Linnet")
+    dtype = np.dtype(facts["dtype"])
+    splits = {name: _split(folder, facts["splits"][name], dtype) for name in SPLITS}
+    digest = hashlib.sha256()
+    for name in SPLITS:
+        for shard in splits[name].shards:
+            digest.update(f"{name} {shard.tokens} {shard.sha256}\n".encode())
+    tokenizer = facts["tokenizer"]
+    return Store(
+        splits["train"], splits["validation"], tokenizer["eos_id"], tokenizer["vocab_size"],
+        digest.hexdigest(), folder, facts,
+    )  # fmt: skip
+
+
+def _split(folder: Path, facts: dict[str, Any], dtype: np.dtype) -> Split:
+    shards = tuple(Shard(folder / s["file"], s["tokens"], s["sha256"]) for s in facts["shards"])
+    for shard in shards:
+        size = shard.path.stat().st_size if shard.path.exists() else -1
+        if size != shard.tokens * dtype.itemsize:
+            what = "is missing" if size < 0 else f"has {size} bytes instead of {shard.tokens * dtype.itemsize}"
+            raise RequestError(f"this shard {what}", str(shard.path), "delete the store's folder and build again")
+    return Split(shards, dtype, tuple(Span(**span) for span in facts["spans"]))
+
+
+def damaged_shards(store: Store) -> list[Path]:
+    """Shards whose bytes no longer have the sha256 they were written with."""
+    shards = (*store.train.shards, *store.validation.shards)
+    return [shard.path for shard in shards if sha256_of(shard.path) != shard.sha256]
