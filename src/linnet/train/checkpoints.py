@@ -1,0 +1,253 @@
+"""A checkpoint is a folder that appears whole or not at all.
+
+    step-00000500/
+      model/          a stock Hugging Face folder: config, safetensors, tokenizer, generation config
+      state/          optimizer state (torch.distributed.checkpoint, so that it can be resharded)
+                      and trainer.json: step, data cursor, best so far, loss scale
+      manifest.json   written last: size and sha256 of every file, step, tokens, recipe hash, parent
+
+It is written under another name, synced and renamed, so a kill or a full disk leaves the
+one before as it was. Loading a model reads safetensors and JSON and never unpickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+
+from linnet import __version__
+from linnet.config import RequestError, RunError
+from linnet.model import Transformer, save_model
+from linnet.text import Tokenizer
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint on disk."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done when it was saved."""
+        return int(self.manifest["step"])
+
+    @property
+    def model_folder(self) -> Path:
+        """The stock model folder."""
+        return self.path / "model"
+
+    def trainer_state(self) -> dict[str, Any]:
+        """What the trainer put into `state/trainer.json`."""
+        return json.loads((self.path / "state" / "trainer.json").read_text(encoding="utf-8"))
+
+    def load_tensors(self, into: dict[str, Tensor]) -> None:
+        """Fill the given tensors in place from `state/`."""
+        if into:
+            dcp.load(dict(into), checkpoint_id=self.path / "state", no_dist=True)
+
+
+def step_name(step: int) -> str:
+    """Folder name of a step's checkpoint; sorts by step."""
+    return f"step-{step:08d}"
+
+
+class CheckpointFolder:
+    """The checkpoints of one stage: saving, finding, retaining."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(
+        self,
+        step: int,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        tensors: dict[str, Tensor],
+        trainer: dict[str, Any],
+        facts: dict[str, Any],
+    ) -> Checkpoint:
+        """Write a checkpoint; it is whole when this returns, and absent when this raises.
+
+        Args:
+            tensors: optimizer state by name.
+            trainer: what the trainer needs to go on; JSON.
+            facts: what the manifest should say besides (tokens, recipe hash, parent).
+
+        Raises:
+            RunError: when the disk is full or the folder cannot be written; earlier checkpoints are intact.
+        """
+        final = self.folder / step_name(step)
+        aside = self.folder / f".{step_name(step)}.partial"
+        try:
+            self.clean()
+            (aside / "model").mkdir(parents=True)
+            (aside / "state").mkdir()
+            save_model(
+                model, aside / "model",
+                eos_id=tokenizer.eos_id, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id,
+            )  # fmt: skip
+            tokenizer.save(aside / "model")
+            if tensors:
+                dcp.save(dict(tensors), checkpoint_id=aside / "state", no_dist=True)
+            (aside / "state" / "trainer.json").write_text(json.dumps(trainer, indent=1), encoding="utf-8")
+            manifest = self._manifest(aside, step, facts)
+            (aside / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            _sync(aside)
+            if final.exists():
+                discard(final)
+            aside.rename(final)
+            _sync_folder(self.folder)
+        except Exception as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            reason = _reason(error)
+            if reason is None:
+                raise
+            raise RunError(
+                f"the checkpoint cannot be written ({reason})", str(final),
+                "earlier checkpoints are intact; make room and run the same command again",
+            ) from None  # fmt: skip
+        return Checkpoint(final, manifest)
+
+    def _manifest(self, aside: Path, step: int, facts: dict[str, Any]) -> dict[str, Any]:
+        files = sorted(path for path in aside.rglob("*") if path.is_file())
+        return {
+            "format": FORMAT,
+            "linnet": __version__,
+            "torch": torch.__version__,
+            "step": step,
+            **facts,
+            "files": {
+                path.relative_to(aside).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
+                for path in files
+            },
+        }
+
+    def all(self) -> list[Checkpoint]:
+        """Every whole checkpoint, by step.
+
+        Raises:
+            RequestError: when a manifest cannot be read.
+        """
+        return [open_checkpoint(path) for path in sorted(self.folder.glob("step-*")) if path.is_dir()]
+
+    def latest(self) -> Checkpoint | None:
+        """The checkpoint with the highest step."""
+        found = self.all()
+        return found[-1] if found else None
+
+    def mark_best(self, step: int, loss: float) -> None:
+        """Name the best checkpoint in `best.json`."""
+        aside = self.folder / ".best.json.part"
+        aside.write_text(json.dumps({"step": step, "val/loss": loss}), encoding="utf-8")
+        aside.replace(self.folder / "best.json")
+
+    def retain(self, last: int, best: int | None) -> None:
+        """Remove all but the last few and the best."""
+        found = self.all()
+        for checkpoint in found[:-last]:
+            if checkpoint.step != best:
+                discard(checkpoint.path)
+
+    def clean(self) -> None:
+        """Remove what an interrupted save or removal left; it was never a checkpoint."""
+        for path in self.folder.glob(".step-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def discard(path: Path) -> None:
+    """Remove a checkpoint such that half of it is never taken for one."""
+    gone = path.with_name(f".{path.name}.removed")
+    path.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in a folder, not yet verified.
+
+    Raises:
+        RequestError: when there is no manifest, it is damaged, or it is of a newer format.
+    """
+    file = path / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        newer = manifest["format"] > FORMAT
+    except OSError:
+        raise RequestError("there is no whole checkpoint here (no manifest.json)", str(path),
+                           "give a step-… folder of a run") from None  # fmt: skip
+    except (ValueError, KeyError, TypeError):
+        raise RequestError("the manifest is damaged", str(file), "remove the checkpoint and go on from another") from None
+    if newer:
+        raise RequestError("this checkpoint was made by a newer Linnet", str(path), "update Linnet")
+    return Checkpoint(path, manifest)
+
+
+def verify(checkpoint: Checkpoint) -> None:
+    """Check every file of a checkpoint against its manifest.
+
+    Raises:
+        RunError: names the first file that is missing, cut or changed.
+    """
+    mend = f"remove {checkpoint.path} to go on from the one before"
+    for name, facts in checkpoint.manifest["files"].items():
+        path = checkpoint.path / name
+        if not path.exists():
+            raise RunError("this file of the checkpoint is missing", str(path), mend)
+        if path.stat().st_size != facts["size"]:
+            raise RunError(f"this file has {path.stat().st_size} bytes instead of {facts['size']}", str(path), mend)
+        if _sha256(path) != facts["sha256"]:
+            raise RunError("this file is damaged (its sha256 has changed)", str(path), mend)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        else:
+            _sync_folder(path)
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _reason(error: BaseException | None) -> str | None:
+    """Why the disk refused, wherever in a chain of wrapped errors it said so."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        if type(error).__name__ == "SafetensorError":
+            return str(error).splitlines()[0]
+        inner = getattr(error, "failures", None)  # torch.distributed.checkpoint's own wrapper
+        if isinstance(inner, dict) and inner:
+            first = next(iter(inner.values()))
+            inner_reason = _reason(first[0] if isinstance(first, tuple) else first)
+            if inner_reason:
+                return inner_reason
+        error = error.__cause__ or error.__context__
+    return None

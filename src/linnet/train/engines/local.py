@@ -1,0 +1,173 @@
+"""The engine for one device: a CPU, one GPU, or Apple's MPS."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linnet.config import RunError
+from linnet.data.batches import Batch
+from linnet.hardware import Choices
+from linnet.model import Transformer
+from linnet.objectives import Objective
+from linnet.train.engines.engine import StopRequested, Terms, Update
+from linnet.train.engines.microbatch import micro_batch_size
+from linnet.train.engines.prepare import prepare
+from linnet.train.engines.scaling import LossScale
+from linnet.train.optimizers import optimizers_for
+from linnet.train.settings import TrainSettings
+
+
+class LocalEngine:
+    """Gradients, clipping and updates on one device."""
+
+    def __init__(
+        self, model: Transformer, settings: TrainSettings, choices: Choices, sequence_length: int, seed: int
+    ) -> None:
+        self.device = torch.device(choices.device.value)
+        self.model = prepare(model, choices, settings.gradient_checkpointing)
+        self.optimizers = optimizers_for(model, settings)
+        self.max_grad_norm, self.seed = settings.max_grad_norm, seed
+        self.scale = LossScale.for_fp16() if choices.loss_scaling else LossScale()
+        self._automatic = settings.micro_batch_size == "auto"
+        self.micro_batch_size = micro_batch_size(settings, choices, model.spec, sequence_length)
+
+    @property
+    def _parameters(self) -> list[Tensor]:
+        return [p for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]]
+
+    def accumulate(
+        self, objective: Objective, batch: Batch, step: int, interrupted: Callable[[], bool]
+    ) -> Terms:
+        """Gradients of the step's mean loss, micro-batch by micro-batch.
+
+        On a GPU that runs out of memory the micro-batch is halved and the step begun again.
+
+        Raises:
+            StopRequested: between micro-batches, when `interrupted` says so.
+            RunError: when a single sequence does not fit the device.
+        """
+        while True:
+            try:
+                return self._accumulate(objective, batch, step, interrupted)
+            except torch.OutOfMemoryError:
+                self._forget_gradients()
+                if self.micro_batch_size == 1:
+                    raise RunError(
+                        "one sequence does not fit the device's memory", "pretrain.micro_batch_size",
+                        "set gradient_checkpointing=true or shorten data.sequence_length",
+                    ) from None  # fmt: skip
+            torch.cuda.empty_cache()
+            self.micro_batch_size = max(1, self.micro_batch_size // 2)
+
+    def _accumulate(
+        self, objective: Objective, batch: Batch, step: int, interrupted: Callable[[], bool]
+    ) -> Terms:
+        self.model.train()
+        counted = objective.counted(batch)
+        weight = self.scale.value / max(1, counted)
+        total = torch.zeros((), dtype=torch.float64 if self.device.type != "mps" else torch.float32)
+        total = total.to(self.device)
+        for start in range(0, len(batch), self.micro_batch_size):
+            if interrupted():
+                self._forget_gradients()
+                raise StopRequested
+            # Dropout is drawn from (seed, step, row) and not from a stream, so there is no state to save.
+            torch.manual_seed(draw_seed(self.seed, step, start))
+            part = batch.rows(start, start + self.micro_batch_size).to(self.device)
+            loss = objective.loss(self.model, part)
+            (loss * weight).backward()
+            total += loss.detach()
+        return Terms(total, counted)
+
+    def update(self, terms: Terms, learning_rate: float) -> Update:
+        """Unscale, clip, check that all is finite, and only then apply.
+
+        A step whose loss or gradients are not finite is left out whole: weights and optimizer state stay.
+        """
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients)) / self.scale.value
+        finite = math.isfinite(norm) and math.isfinite(float(terms.loss_sum))
+        if finite:
+            clip = min(1.0, self.max_grad_norm / (norm + 1e-6)) if self.max_grad_norm else 1.0
+            if clip != self.scale.value:
+                torch._foreach_mul_(gradients, clip / self.scale.value)
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate
+                optimizer.step()
+        self.scale.update(finite)
+        self._forget_gradients()
+        return Update(norm, finite)
+
+    def _forget_gradients(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def evaluate(self, objective: Objective, batches: Iterable[Batch], interrupted: Callable[[], bool]) -> Terms:
+        """Loss over held-out batches, without gradients or dropout.
+
+        Raises:
+            StopRequested: between batches, when `interrupted` says so.
+        """
+        self.model.eval()
+        total, counted = 0.0, 0
+        for batch in batches:
+            if interrupted():
+                raise StopRequested
+            counted += objective.counted(batch)
+            total += float(objective.loss(self.model, batch.to(self.device)))
+        return Terms(torch.tensor(total, dtype=torch.float64), counted)
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Optimizer state as flat tensors: `layers.0.mlp.up_proj.weight.exp_avg` and so on."""
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        return {
+            f"{names[id(p)]}.{key}": value
+            for optimizer in self.optimizers
+            for p, state in optimizer.state.items()
+            for key, value in state.items()
+        }
+
+    def load_optimizer_state(self, load: Callable[[dict[str, Tensor]], None]) -> None:
+        """Make the state tensors an optimizer would make at its first step, and have `load` fill them."""
+        for optimizer in self.optimizers:
+            adam = isinstance(optimizer, torch.optim.AdamW)
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    if adam:
+                        place = p.device if group["fused"] else "cpu"
+                        optimizer.state[p] = {
+                            "step": torch.zeros((), dtype=torch.float32, device=place),
+                            "exp_avg": torch.zeros_like(p),
+                            "exp_avg_sq": torch.zeros_like(p),
+                        }
+                    else:
+                        optimizer.state[p] = {"momentum_buffer": torch.zeros_like(p)}
+        load(self.optimizer_state())
+
+    def numbers(self) -> dict[str, Any]:
+        """Loss scale and micro-batch size."""
+        return {
+            "loss_scale": self.scale.value,
+            "since_overflow": self.scale.since_overflow,
+            "micro_batch_size": self.micro_batch_size,
+        }
+
+    def load_numbers(self, numbers: dict[str, Any]) -> None:
+        """Take back what `numbers` gave. A micro-batch picked automatically stays what it was: sums stay equal."""
+        if self.scale.dynamic and numbers["loss_scale"] > 1:
+            self.scale.value, self.scale.since_overflow = numbers["loss_scale"], numbers["since_overflow"]
+        if self._automatic:
+            self.micro_batch_size = numbers["micro_batch_size"]
+
+
+def draw_seed(*facts: int) -> int:
+    """A 63-bit seed from whole numbers."""
+    return int.from_bytes(hashlib.blake2b(repr(facts).encode(), digest_size=8).digest(), "big") >> 1

@@ -1,0 +1,224 @@
+"""The one loop: every stage is this, with another objective and other data.
+
+What makes a resumed run equal to an uninterrupted one: the batch of a step is computed from
+its number, dropout is drawn from its number, the learning rate is a function of its number,
+and the rest (weights, optimizer state, loss scale, best so far) is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from linnet.config import RequestError, RunError
+from linnet.data.batches import Batch, TrainBatches, Windows, validation_batches
+from linnet.objectives import Objective
+from linnet.observe import Anomaly, Evaluated, Observer, Resumed, RunEnded, Sampled, Saved, StepDone
+from linnet.text import Tokenizer
+from linnet.train.checkpoints import Checkpoint, CheckpointFolder, verify
+from linnet.train.engines import Engine, StopRequested, Terms, Update
+from linnet.train.meter import Meter
+from linnet.train.schedules import schedule
+from linnet.train.settings import TrainSettings
+from linnet.train.stopping import StopSignals
+
+Outcome = Literal["finished", "early stopping", "stopped"]
+SKIPPED_IN_A_ROW = 25  # a loss scale of 65,536 has halved to nothing useful by then
+
+
+@dataclass
+class Progress:
+    """What a run has come to, besides weights and optimizer state."""
+
+    step: int = 0
+    tokens: int = 0
+    best_loss: float = math.inf
+    best_step: int | None = None
+    evaluations_since_best: int = 0
+    evaluated_at: int = -1
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+
+
+@dataclass
+class Trainer:
+    """One stage: an engine, an objective, its data, and when to look and save.
+
+    Args:
+        sampler: turns the model into samples of text: a list of (prompt, text).
+        facts: what every checkpoint's manifest should say (recipe hash, parent, model specification).
+    """
+
+    engine: Engine
+    objective: Objective
+    batches: TrainBatches
+    validation: Windows
+    settings: TrainSettings
+    total_steps: int
+    tokenizer: Tokenizer
+    checkpoints: CheckpointFolder
+    observe: Observer
+    meter: Meter
+    data_fingerprint: str
+    workers: int = 0
+    pin_memory: bool = False
+    sampler: Callable[[], Sequence[tuple[str, str]]] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
+
+    def run(self) -> Outcome:
+        """Train until done, stopped early, or asked to stop; a checkpoint of the end is always there.
+
+        Raises:
+            RunError: when a save fails, or the loss stays beyond numbers; what was saved is intact.
+        """
+        began = time.perf_counter()
+        with StopSignals() as stop:
+            try:
+                outcome = self._loop(stop)
+            except StopRequested:
+                outcome = "stopped"
+            except BaseException as error:
+                self.observe(RunEnded(self.progress.step, f"failed: {error}", time.perf_counter() - began))
+                raise
+            if self._saved_step != self.progress.step:
+                self.save()
+        self.observe(RunEnded(self.progress.step, outcome, time.perf_counter() - began))
+        return outcome
+
+    def _loop(self, stop: StopSignals) -> Outcome:
+        s, at = self.settings, self.progress
+        rate = schedule(s, self.total_steps)
+        stream = self.batches.stream(at.step, self.total_steps, self.workers, self.pin_memory)
+        self.meter.start()
+        while at.step < self.total_steps:
+            if self._stopped_early():
+                return "early stopping"
+            with self.meter.waiting_for_data():
+                batch: Batch = next(stream)
+            batch = self.objective.prepare(self.engine.model, batch)
+            terms = self.engine.accumulate(self.objective, batch, at.step, stop)
+            learning_rate = rate(at.step)
+            update = self.engine.update(terms, learning_rate)
+            self._count(batch, terms, update, learning_rate)
+            if self._due(s.eval_steps):
+                self.evaluate(stop)
+            if self._due(s.save_steps) or self._save_is_due_by_clock() or at.best_step == at.step:
+                self.save()
+            if stop():
+                raise StopRequested
+        return "finished"
+
+    def _due(self, every: int) -> bool:
+        step = self.progress.step
+        return step == self.total_steps or bool(every and step % every == 0)
+
+    def _stopped_early(self) -> bool:
+        patience = self.settings.early_stopping_patience
+        return bool(patience and self.progress.evaluations_since_best >= patience)
+
+    def _save_is_due_by_clock(self) -> bool:
+        minutes = self.settings.save_minutes
+        return bool(minutes and time.monotonic() - self._saved_at >= 60 * minutes)
+
+    def _count(self, batch: Batch, terms: Terms, update: Update, learning_rate: float) -> None:
+        at = self.progress
+        at.step += 1
+        at.tokens += batch.tokens.numel()
+        self.meter.step(batch.tokens.numel())
+        if update.applied:
+            at.skipped_in_a_row = 0
+        else:
+            at.skipped, at.skipped_in_a_row = at.skipped + 1, at.skipped_in_a_row + 1
+            self.observe(Anomaly(at.step, f"loss or gradients are not finite: step {at.step} changed nothing"))
+            if at.skipped_in_a_row >= SKIPPED_IN_A_ROW:
+                raise RunError(
+                    f"{SKIPPED_IN_A_ROW} steps in a row had a loss or gradients that are not finite", "",
+                    "lower learning_rate or use hardware.precision=bf16; the last checkpoint is intact",
+                )  # fmt: skip
+        if not terms.counted:
+            self.observe(Anomaly(at.step, f"no token of step {at.step} is counted; it taught nothing"))
+        if at.step % self.settings.logging_steps == 0 or at.step in (1, self.total_steps):
+            metrics = {
+                "train/loss": terms.mean(),
+                "train/grad_norm": update.grad_norm,
+                "train/lr": learning_rate,
+                "train/tokens": at.tokens,
+                "train/progress_percent": 100 * at.step / self.total_steps,
+            }
+            self.observe(StepDone(at.step, metrics | self.meter.read()))
+
+    def evaluate(self, interrupted: Callable[[], bool] = lambda: False) -> float:
+        """Validation loss on the same sequences as every time; notes the best; shows samples of text."""
+        at, windows = self.progress, self.validation
+        size = self.settings.micro_batch_size
+        rows = validation_batches(
+            windows, size if isinstance(size, int) else self.engine.numbers()["micro_batch_size"],
+            self.settings.eval_sequences,
+        )  # fmt: skip
+        terms = self.engine.evaluate(self.objective, (windows.batch(chosen) for chosen in rows), interrupted)
+        loss = terms.mean()
+        at.evaluated_at = at.step
+        if loss < at.best_loss:
+            at.best_loss, at.evaluations_since_best = loss, 0
+            at.best_step = at.step if self.settings.keep_best else None
+        else:
+            at.evaluations_since_best += 1
+        self.observe(Evaluated(at.step, {"val/loss": loss, "val/ppl": math.exp(min(loss, 700.0))}))
+        if self.sampler is not None:
+            for prompt, text in self.sampler():
+                self.observe(Sampled(at.step, prompt, text))
+        self.meter.start()
+        return loss
+
+    _saved_step: int = -1
+    _saved_at: float = field(default_factory=time.monotonic)
+
+    def save(self) -> Checkpoint:
+        """Save a checkpoint of this step, name the best, and remove what need not be kept."""
+        began = time.perf_counter()
+        at = self.progress
+        trainer = {
+            "progress": asdict(at),
+            "engine": self.engine.numbers(),
+            "data_fingerprint": self.data_fingerprint,
+        }
+        facts = {"tokens": at.tokens, "val_loss": _finite(at.best_loss), **self.facts}
+        saved = self.checkpoints.save(
+            at.step, self.engine.model, self.tokenizer, self.engine.optimizer_state(), trainer, facts
+        )
+        if at.best_step is not None:
+            self.checkpoints.mark_best(at.best_step, at.best_loss)
+        self.checkpoints.retain(self.settings.save_total_limit, at.best_step)
+        self._saved_step, self._saved_at = at.step, time.monotonic()
+        self.observe(Saved(at.step, str(saved.path), time.perf_counter() - began))
+        self.meter.start()
+        return saved
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint whose model the engine already holds.
+
+        Raises:
+            RunError: when a file of the checkpoint is damaged.
+            RequestError: when the data is no longer what the run began with.
+        """
+        verify(checkpoint)
+        state = checkpoint.trainer_state()
+        if state["data_fingerprint"] != self.data_fingerprint:
+            raise RequestError(
+                "the data is not what this run began with (its text, tokenizer, seed or sequences changed)",
+                str(checkpoint.path), "restore it, or start another run with --run DIR or --fresh",
+            )  # fmt: skip
+        self.engine.load_optimizer_state(checkpoint.load_tensors)
+        self.engine.load_numbers(state["engine"])
+        self.progress = Progress(**state["progress"])
+        self._saved_step = self.progress.step
+        self.observe(Resumed(self.progress.step, str(checkpoint.path)))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
