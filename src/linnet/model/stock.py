@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from linnet.config import RequestError
+from linnet.config import Layers, RequestError, validate
 from linnet.model.spec import ModelSpec
 from linnet.model.transformer import Transformer
 
@@ -33,6 +33,7 @@ CLASSES = {
     "qwen3": "Qwen3ForCausalLM",
 }
 _TIED_BY_DEFAULT = {"gpt2": True, "llama": False, "smollm3": True, "qwen3": False}
+_THETA_BY_DEFAULT = {"smollm3": 2e6}
 State = dict[str, Tensor]
 
 
@@ -111,49 +112,54 @@ def spec_of(config: dict[str, Any], where: str) -> ModelSpec:
         )
     _refuse_unknown_features(config, where)
     tied = bool(config.get("tie_word_embeddings", _TIED_BY_DEFAULT[architecture]))
-    if architecture == "gpt2":
-        size = config["n_embd"]
-        return ModelSpec(
-            architecture="gpt2",
-            vocab_size=config["vocab_size"],
-            hidden_size=size,
-            num_hidden_layers=config["n_layer"],
-            num_attention_heads=config["n_head"],
-            intermediate_size=config.get("n_inner") or 4 * size,
-            max_position_embeddings=config["n_positions"],
-            norm_eps=config.get("layer_norm_epsilon", 1e-5),
-            tie_word_embeddings=tied,
-            dropout=float(config.get("resid_pdrop", 0.1)),
-            attention_dropout=float(config.get("attn_pdrop", 0.1)),
-            initialization="gpt2",
-            initializer_range=config.get("initializer_range", 0.02),
-        )
+    read = _gpt2_values if architecture == "gpt2" else _llama_values
+    values = read(config, where) | {"architecture": architecture, "tie_word_embeddings": tied}
+    return validate(ModelSpec, Layers(values, {(): where}))
+
+
+def _gpt2_values(config: dict[str, Any], where: str) -> dict[str, Any]:
+    return {
+        "vocab_size": config["vocab_size"],
+        "hidden_size": config["n_embd"],
+        "num_hidden_layers": config["n_layer"],
+        "num_attention_heads": config["n_head"],
+        "intermediate_size": config.get("n_inner") or 4 * config["n_embd"],
+        "max_position_embeddings": config["n_positions"],
+        "norm_eps": config.get("layer_norm_epsilon", 1e-5),
+        "dropout": config.get("resid_pdrop", 0.1),
+        "attention_dropout": config.get("attn_pdrop", 0.1),
+        "initialization": "gpt2",
+        "initializer_range": config.get("initializer_range", 0.02),
+    }
+
+
+def _llama_values(config: dict[str, Any], where: str) -> dict[str, Any]:
     heads = config["num_attention_heads"]
-    return ModelSpec(
-        architecture=architecture,
-        vocab_size=config["vocab_size"],
-        hidden_size=config["hidden_size"],
-        num_hidden_layers=config["num_hidden_layers"],
-        num_attention_heads=heads,
-        num_key_value_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-        intermediate_size=config["intermediate_size"],
-        max_position_embeddings=config["max_position_embeddings"],
-        rope_theta=_rope_theta(config),
-        no_rope_layer_interval=_no_rope_interval(config, where) if architecture == "smollm3" else 0,
-        norm_eps=config.get("rms_norm_eps", 1e-6),
-        attention_bias=bool(config.get("attention_bias", False)),
-        mlp_bias=bool(config.get("mlp_bias", False)),
-        tie_word_embeddings=tied,
-        attention_dropout=float(config.get("attention_dropout", 0.0)),
-        initializer_range=config.get("initializer_range", 0.02),
-    )
+    smollm3 = config["model_type"] == "smollm3"
+    return {
+        "vocab_size": config["vocab_size"],
+        "hidden_size": config["hidden_size"],
+        "num_hidden_layers": config["num_hidden_layers"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": config.get("num_key_value_heads") or heads,
+        "head_dim": config.get("head_dim") or config["hidden_size"] // heads,
+        "intermediate_size": config["intermediate_size"],
+        "max_position_embeddings": config["max_position_embeddings"],
+        "rope_theta": _rope_theta(config),
+        "no_rope_layer_interval": _no_rope_interval(config, where) if smollm3 else 0,
+        "norm_eps": config.get("rms_norm_eps", 1e-6),
+        "attention_bias": bool(config.get("attention_bias", False)),
+        "mlp_bias": bool(config.get("mlp_bias", False)),
+        "attention_dropout": config.get("attention_dropout", 0.0),
+        "initializer_range": config.get("initializer_range", 0.02),
+    }
 
 
 def _refuse_unknown_features(config: dict[str, Any], where: str) -> None:
     rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
-    activation = config.get("hidden_act", config.get("activation_function"))
+    gpt2 = config["model_type"] == "gpt2"
+    activation = config.get("activation_function", "gelu_new") if gpt2 else config.get("hidden_act", "silu")
     found = None
     if kind != "default":
         found = f"rope scaling of type {kind!r}"
@@ -161,7 +167,7 @@ def _refuse_unknown_features(config: dict[str, Any], where: str) -> None:
         found = "sliding-window attention"
     elif config.get("quantization_config"):
         found = "quantised weights"
-    elif activation not in (None, "silu", "gelu_new"):
+    elif activation not in (("gelu_new", "gelu_pytorch_tanh") if gpt2 else ("silu", "swish")):
         found = f"the activation {activation!r}"
     elif config.get("scale_attn_by_inverse_layer_idx") or config.get("scale_attn_weights") is False:
         found = "a changed attention scale"
@@ -175,7 +181,8 @@ def _refuse_unknown_features(config: dict[str, Any], where: str) -> None:
 
 def _rope_theta(config: dict[str, Any]) -> float:
     inner = config.get("rope_parameters") or {}
-    return float(inner.get("rope_theta") or config.get("rope_theta") or 10000.0)
+    default = _THETA_BY_DEFAULT.get(config["model_type"], 10000.0)
+    return float(inner.get("rope_theta") or config.get("rope_theta") or default)
 
 
 def _no_rope_interval(config: dict[str, Any], where: str) -> int:
@@ -344,6 +351,8 @@ def read_spec(folder: Path) -> ModelSpec:
         raise RequestError("this is not valid JSON", f"{path}:{error.lineno}", "restore the file") from None
     except KeyError as error:
         raise RequestError(f"the key {error.args[0]!r} is missing", str(path), "restore the file") from None
+    except (TypeError, ValueError, AttributeError):
+        raise RequestError("this is not a model's configuration", str(path), "restore the file") from None
 
 
 def read_weights(folder: Path) -> State:
@@ -353,11 +362,7 @@ def read_weights(folder: Path) -> State:
         RequestError: when no safetensors are there or one is damaged. Pickled weights are never read.
     """
     index = folder / "model.safetensors.index.json"
-    if index.exists():
-        mapping = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = sorted({folder / name for name in mapping.values()})
-    else:
-        files = [folder / "model.safetensors"]
+    files = _shards(index) if index.exists() else [folder / "model.safetensors"]
     state: State = {}
     for path in files:
         try:
@@ -373,6 +378,16 @@ def read_weights(folder: Path) -> State:
                 f"the weights cannot be read ({error})", str(path), "restore the file"
             ) from None
     return state
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        mapping = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        return sorted({index.parent / name for name in mapping.values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise RequestError(
+            "this is not an index of safetensors files", str(index), "restore the file"
+        ) from None
 
 
 def load_model(folder: Path, spec: ModelSpec | None = None) -> Transformer:

@@ -22,11 +22,13 @@ Rotation = tuple[Tensor, Tensor]  # cosine and sine, each [T, 1, head] or [B, T,
 
 
 class Linear(nn.Linear):
-    """A linear layer whose weight is cast to the dtype of what comes in."""
+    """A linear layer that computes in `compute_dtype`, whatever its weight and input are kept in."""
+
+    compute_dtype = torch.float32
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        bias = None if self.bias is None else self.bias.to(self.compute_dtype)
+        return F.linear(x.to(self.compute_dtype), self.weight.to(self.compute_dtype), bias)
 
 
 class RMSNorm(nn.Module):
@@ -146,6 +148,11 @@ class Block(nn.Module):
         return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
 
 
+def run_block(block: nn.Module, x: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
+    """Run a block as it is; activation checkpointing puts its own function in this place."""
+    return block(x, rotation, mask)
+
+
 class Transformer(nn.Module):
     """Tokens in, hidden states out; the head is a matrix that the objective (or `logits`) applies.
 
@@ -156,7 +163,6 @@ class Transformer(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.compute_dtype = torch.float32
         self.embed_tokens = nn.Embedding(spec.vocab_size, spec.hidden_size)
         self.embed_positions = (
             nn.Embedding(spec.max_position_embeddings, spec.hidden_size) if spec.learned_positions else None
@@ -168,7 +174,9 @@ class Transformer(nn.Module):
         )
         self.dropout = nn.Dropout(spec.dropout)
         self.embedding_scale = spec.hidden_size**0.5 if spec.scale_embeddings else 1.0
+        self.run_block = run_block
         self.use_attention("sdpa")
+        self.use_precision(torch.float32)
 
     def forward(
         self, tokens: Tensor, positions: Tensor | None = None, documents: Tensor | None = None
@@ -188,8 +196,8 @@ class Transformer(nn.Module):
         rotation = self._rotation(tokens, positions)
         x = self.embed(tokens, positions)
         for block in self.layers:
-            x = block(x, rotation, mask)
-        return self.norm(x)
+            x = self.run_block(block, x, rotation, mask)
+        return self.norm(x).to(self.compute_dtype)
 
     def decode(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """Hidden states of new tokens [B, T] that follow what `cache` holds; the cache takes them in."""
@@ -201,7 +209,7 @@ class Transformer(nn.Module):
             x = block.forward(
                 x, rotation, mask, cache, layer
             )  # not __call__: compiled blocks are for training
-        return self.norm(x)
+        return self.norm(x).to(self.compute_dtype)
 
     def embed(self, tokens: Tensor, positions: Tensor | None) -> Tensor:
         """Token (and learned position) embeddings: [B, T] → [B, T, hidden_size]."""
@@ -211,13 +219,20 @@ class Transformer(nn.Module):
         if self.embed_positions is not None:
             where = torch.arange(tokens.shape[1], device=tokens.device) if positions is None else positions
             x = x + self.embed_positions(where)
-        return self.dropout(x.to(self.compute_dtype))
+        return self.dropout(x.to(self.residual_dtype))
 
     def use_attention(self, path: Path) -> None:
         """Compute attention by another path in every layer: the same function, another kernel."""
         attend, self.mask_for = PATHS[path]
         for block in self.layers:
             block.self_attn.attend = attend  # type: ignore[union-attr, assignment]
+
+    def use_precision(self, compute: torch.dtype, residual: torch.dtype | None = None) -> None:
+        """Run matrix products in `compute` and the residual stream in `residual` (by default the same)."""
+        self.compute_dtype, self.residual_dtype = compute, residual or compute
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.compute_dtype = compute
 
     @property
     def head_weight(self) -> Tensor:

@@ -1,0 +1,71 @@
+"""The program `linnet`: its verbs, and how every error becomes one line and an exit code.
+
+Exit codes: 0 done, 1 failed, 2 the request is wrong (nothing was touched), 75 stopped on
+request with everything saved.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from linnet import __version__
+from linnet.cli import bench, checkpoints, data, machine, talk, train
+from linnet.config import LinnetError
+
+STOPPED = 75
+
+app = typer.Typer(
+    name="linnet",
+    help="Train small language models from raw text to a model you can talk to.",
+    epilog="Begin with: linnet quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+train.register(app)
+data.register(app)
+talk.register(app)
+checkpoints.register(app)
+machine.register(app)
+bench.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"linnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Train small language models from raw text to a model you can talk to."""
+
+
+def main() -> None:
+    """Run the program; an error a person can act on is one line on standard error."""
+    import click
+
+    try:
+        code = app(standalone_mode=False)
+    except LinnetError as error:
+        print(f"linnet: {error.line()}", file=sys.stderr)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        print("linnet: stopped; run the same command again to go on", file=sys.stderr)
+        code = STOPPED
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

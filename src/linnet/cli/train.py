@@ -1,0 +1,117 @@
+"""`linnet train`, `linnet quickstart`, `linnet recipes`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from linnet.cli.progress import BuildLine
+
+if TYPE_CHECKING:
+    from linnet.recipe import Recipe
+
+STOPPED = 75
+OVERRIDES = typer.Argument(None, metavar="[KEY=VALUE]...", help="Values laid over the recipe.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the program."""
+    app.command("quickstart")(quickstart)
+    app.command("train")(train)
+    app.command("recipes")(recipes)
+
+
+def train(
+    recipe: str = typer.Argument(..., help="A shipped recipe's name, or a recipe file."),
+    overrides: list[str] = OVERRIDES,
+    run: Path = typer.Option(None, "--run", help="The run folder [default: runs/NAME]."),
+    fresh: bool = typer.Option(False, "--fresh", help="Set an earlier run of this folder aside and begin again."),
+) -> None:
+    """Train a recipe in a run folder; the same command again goes on where it stopped.
+
+    Example: linnet train tinystories-30m pretrain.data.sources=stories.txt pretrain.duration="300 steps"
+    """
+    from linnet.recipe import load_recipe
+
+    _live(load_recipe(recipe, overrides), run, fresh)
+
+
+def quickstart(
+    overrides: list[str] = OVERRIDES,
+    run: Path = typer.Option(None, "--run", help="The run folder [default: runs/quickstart]."),
+    fresh: bool = typer.Option(False, "--fresh", help="Set an earlier run of this folder aside and begin again."),
+) -> None:
+    """Train a small model on the built-in data, in minutes on two CPU cores, and hear it speak.
+
+    Example: linnet quickstart
+    """
+    from linnet.recipe import load_recipe
+
+    folder = _live(load_recipe("quickstart", overrides), run, fresh)
+    _speak(folder)
+
+
+def _live(recipe: Recipe, run: Path | None, fresh: bool) -> Path:
+    from linnet.observe import Console, effective, read_events
+    from linnet.recipe import RunFolder, live
+
+    folder = run or Path("runs") / recipe.name
+    typer.echo(f"{recipe.name}: {recipe.description}\nrun folder: {folder}")
+
+    def watch(opened: RunFolder) -> list[Console]:
+        return [Console(earlier=effective(read_events(opened.events)))]
+
+    with BuildLine() as line:
+        outcome = live(recipe, folder, watch, line, fresh)
+    if outcome == "stopped":
+        typer.echo("stopped with everything saved; run the same command again to go on")
+        raise typer.Exit(STOPPED)
+    typer.echo(f"curves: {folder / 'curves.png'}")
+    typer.echo(f"talk to it: linnet generate {folder} --prompt \"...\"")
+    return folder
+
+
+def _speak(folder: Path) -> None:
+    from linnet.infer import SamplingSettings, load_generator
+
+    generator = load_generator(folder)
+    prompts = ["", "One morning", "Once there was"]
+    settings = SamplingSettings(max_new_tokens=120, temperature=0.7, top_k=50)
+    typer.echo("\nThree pieces it wrote just now (what you gave it is in [brackets]):\n")
+    for prompt, done in zip(prompts, generator.generate(prompts, settings), strict=True):
+        typer.echo(f"  [{prompt}]{done.text}\n")
+
+
+def recipes(
+    name: str = typer.Argument(None, help="Show this recipe with every default filled in."),
+    as_json: bool = typer.Option(False, "--json", help="For programs."),
+) -> None:
+    """List the recipes that ship, or show one.
+
+    Example: linnet recipes smol-160m
+    """
+    from linnet.model import count_parameters
+    from linnet.recipe import as_yaml, load_recipe, shipped
+
+    if name:
+        recipe = load_recipe(name)
+        shown = json.dumps(recipe.model_dump(mode="json"), indent=2) if as_json else as_yaml(recipe).rstrip()
+        typer.echo(shown)
+        return
+    rows = []
+    for each in shipped():
+        recipe = load_recipe(each)
+        count = count_parameters(recipe.model)
+        rows.append({
+            "name": each, "architecture": recipe.model.architecture, "parameters": count.total,
+            "parameters_without_embeddings": count.without_embeddings, "description": recipe.description,
+        })  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        size = f"{row['parameters'] / 1e6:,.1f}M"
+        typer.echo(f"{row['name']:<16} {row['architecture']:<8} {size:>9}  {row['description']}")

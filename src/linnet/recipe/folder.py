@@ -1,0 +1,156 @@
+"""The run folder: one run, its resolved recipe, its events, its checkpoints.
+
+    RUN/
+      recipe.yaml          what is being run, every default filled in
+      events.jsonl         what happened, one flat JSON object a line
+      stages/1-pretrain/checkpoints/step-00000500/
+      curves.png           the run's curves, drawn at its end
+
+The same command run again goes on where it stopped. What may change in between is what
+does not change the result of a step: how long, how often to look and save, and where.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from linnet.config import Layers, RequestError, from_file, validate
+from linnet.recipe.recipe import Recipe, as_yaml
+from linnet.train import CheckpointFolder
+
+_MAY_CHANGE = (
+    "description",
+    "hardware",
+    "pretrain.duration",
+    "pretrain.micro_batch_size",
+    "pretrain.gradient_checkpointing",
+    "pretrain.logging_steps",
+    "pretrain.eval_steps",
+    "pretrain.sample_prompts",
+    "pretrain.sample_tokens",
+    "pretrain.save_steps",
+    "pretrain.save_minutes",
+    "pretrain.save_total_limit",
+    "pretrain.keep_best",
+    "pretrain.early_stopping_patience",
+    "pretrain.data.num_workers",
+    "pretrain.data.preprocessing_processes",
+    "pretrain.data.cache_dir",
+)
+
+
+class RunFolder:
+    """Where a run lives."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def events(self) -> Path:
+        """The log of events."""
+        return self.path / "events.jsonl"
+
+    @property
+    def curves(self) -> Path:
+        """The picture of the curves."""
+        return self.path / "curves.png"
+
+    def checkpoints(self, number: int, stage: str) -> CheckpointFolder:
+        """The checkpoints of a stage (numbered from 1)."""
+        return CheckpointFolder(self.path / "stages" / f"{number}-{stage}" / "checkpoints")
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a folder that is not this run's, or cannot be written; touches nothing.
+
+        Raises:
+            RequestError: says what differs or why it cannot be written.
+        """
+        kept = self.path / "recipe.yaml"
+        if self.path.exists() and not self.path.is_dir():
+            raise RequestError("this is a file, not a folder", str(self.path), "give another --run")
+        nearest = self.path
+        while not nearest.exists():
+            nearest = nearest.parent
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise RequestError("the run folder cannot be written", str(nearest), "give another --run")
+        if kept.exists():
+            self._compare(recipe, validate(Recipe, from_file(kept)))
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise RequestError("this folder holds something else than a run", str(self.path), "give another --run")
+
+    def _compare(self, wanted: Recipe, kept: Recipe) -> None:
+        before, now = _leaves(kept.model_dump(mode="json")), _leaves(wanted.model_dump(mode="json"))
+        changed = [
+            key
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE)
+        ]
+        if changed:
+            key = changed[0]
+            more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+            raise RequestError(
+                f"this run was begun with {key}={before.get(key)}, not {now.get(key)}{more}", str(self.path),
+                "give another --run, or --fresh to set the old run aside and begin again",
+            )  # fmt: skip
+
+    def set_aside(self) -> Path | None:
+        """Rename an earlier run, so that a fresh one can begin; nothing is deleted."""
+        if not self.path.exists():
+            return None
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        aside = self.path.with_name(f"{self.path.name}.{stamp}")
+        count = 1
+        while aside.exists():
+            count += 1
+            aside = self.path.with_name(f"{self.path.name}.{stamp}-{count}")
+        self.path.rename(aside)
+        return aside
+
+    @contextmanager
+    def opened(self, recipe: Recipe) -> Iterator[None]:
+        """Make the folder, write the recipe, and keep other processes out while open.
+
+        Raises:
+            RequestError: when the folder cannot be made or another process is training this run.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise RequestError(f"the run folder cannot be written ({error.strerror})", str(self.path),
+                               "give another --run") from None  # fmt: skip
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RequestError("another process is training this run", str(self.path),
+                                   "wait for it, or give another --run") from None  # fmt: skip
+            aside = self.path / ".recipe.yaml.part"
+            aside.write_text(as_yaml(recipe), encoding="utf-8")
+            aside.replace(self.path / "recipe.yaml")
+            yield
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe of a run folder.
+
+    Raises:
+        RequestError: when there is none.
+    """
+    layers: Layers = from_file(path / "recipe.yaml")
+    return validate(Recipe, layers)
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        found: dict[str, Any] = {}
+        for key, inner in value.items():
+            found |= _leaves(inner, f"{path}.{key}" if path else key)
+        return found
+    return {path: value}

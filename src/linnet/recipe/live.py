@@ -1,0 +1,183 @@
+"""Living a recipe: from its text to a trained model in a run folder.
+
+Everything that can be refused is refused before the run folder is touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from linnet.config import RequestError
+from linnet.data.batches import TrainBatches, Windows
+from linnet.data.build import Progress as BuildObserver
+from linnet.data.build import build
+from linnet.data.store import Store
+from linnet.data.vocabulary import tokenizer_for
+from linnet.hardware import Choices, choose, describe, detect, peak_flops
+from linnet.infer import Generator, SamplingSettings
+from linnet.model import Transformer, count_parameters, flops_per_token, initialize, load_model
+from linnet.objectives import NextToken
+from linnet.observe import EventLog, Observer, Observers, RunStarted, draw
+from linnet.recipe.folder import RunFolder
+from linnet.recipe.recipe import Recipe, as_yaml
+from linnet.text import Tokenizer
+from linnet.train import Checkpoint, CheckpointFolder, Meter, Outcome, Trainer
+from linnet.train.engines import LocalEngine
+
+SAMPLE_TEMPERATURE, SAMPLE_TOP_K = 0.8, 50
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A stage that is ready to run: nothing about it can still be refused."""
+
+    recipe: Recipe
+    choices: Choices
+    tokenizer: Tokenizer
+    store: Store
+    train: TrainBatches
+    validation: Windows
+    total_steps: int
+
+
+def prepare_pretraining(recipe: Recipe, on_build: BuildObserver | None = None) -> Prepared:
+    """Choose for the machine, load or train the tokenizer, build or open the shards.
+
+    Raises:
+        RequestError: for anything about the recipe that cannot be had here.
+    """
+    stage = recipe.pretrain
+    choices = choose(recipe.hardware, detect())
+    tokenizer = tokenizer_for(recipe.tokenizer, stage.data)
+    if tokenizer.vocab_size > recipe.model.vocab_size:
+        raise RequestError(
+            f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens and the model room for "
+            f"{recipe.model.vocab_size}", "model.vocab_size", f"set it to {tokenizer.vocab_size} or more",
+        )  # fmt: skip
+    store = build(stage.data, tokenizer, on_build)
+    length, masked = stage.data.sequence_length, stage.data.document_mask
+    train = TrainBatches(
+        Windows(store.train, length, store.eos_id, masked), stage.train_batch_size, recipe.seed
+    )
+    validation = Windows(store.validation, length, store.eos_id, masked, padded=True)
+    total = stage.duration.steps(stage.train_batch_size * length, train.windows.count * length)
+    try:
+        stage.check_schedule(total)
+    except ValueError as error:
+        raise RequestError(str(error), "pretrain") from None
+    return Prepared(recipe, choices, tokenizer, store, train, validation, total)
+
+
+def live(
+    recipe: Recipe,
+    folder: Path,
+    watch: Callable[[RunFolder], Sequence[Observer]] = lambda _: (),
+    on_build: BuildObserver | None = None,
+    fresh: bool = False,
+) -> Outcome:
+    """Run a recipe in a folder, or go on with it.
+
+    Args:
+        watch: makes observers besides the log of events, once the folder is this run's.
+        on_build: hears of the building of shards.
+        fresh: set an earlier run in this folder aside and begin again.
+
+    Raises:
+        RequestError: the request is wrong; nothing was touched.
+        RunError: the work failed; what was saved is intact.
+    """
+    run = RunFolder(folder)
+    if not fresh:
+        run.check(recipe)
+    prepared = prepare_pretraining(recipe, on_build)
+    if fresh:
+        run.set_aside()
+        run.check(recipe)
+    with run.opened(recipe):
+        observers = Observers(EventLog(run.events), *watch(run))
+        try:
+            outcome = pretrain(prepared, run.checkpoints(1, "pretrain"), observers)
+        finally:
+            observers.close()
+        if outcome != "stopped":
+            draw(run.events, run.curves)
+    return outcome
+
+
+def pretrain(prepared: Prepared, checkpoints: CheckpointFolder, observe: Observer) -> Outcome:
+    """The pretraining stage, from its latest checkpoint if it has one."""
+    recipe, stage = prepared.recipe, prepared.recipe.pretrain
+    checkpoints.clean()
+    latest = checkpoints.latest()
+    model = _model(recipe, latest)
+    length = stage.data.sequence_length
+    choices = prepared.choices
+    engine = LocalEngine(model, stage, choices, length, recipe.seed)
+    generator = Generator(model, prepared.tokenizer)
+    settings = SamplingSettings(
+        max_new_tokens=max(1, stage.sample_tokens), temperature=SAMPLE_TEMPERATURE, top_k=SAMPLE_TOP_K
+    )
+
+    def sample() -> list[tuple[str, str]]:
+        prompts = list(stage.sample_prompts)
+        return [(p, done.text) for p, done in zip(prompts, generator.generate(prompts, settings), strict=True)]
+
+    trainer = Trainer(
+        engine=engine,
+        objective=NextToken(),
+        batches=prepared.train,
+        validation=prepared.validation,
+        settings=stage,
+        total_steps=prepared.total_steps,
+        tokenizer=prepared.tokenizer,
+        checkpoints=checkpoints,
+        observe=observe,
+        meter=Meter(
+            flops_per_token(recipe.model, length), peak_flops(choices.machine, choices.precision.value)
+        ),
+        data_fingerprint=f"{prepared.store.fingerprint}:{prepared.train.fingerprint}",
+        workers=stage.data.num_workers,
+        pin_memory=choices.device.value == "cuda",
+        sampler=sample if stage.sample_tokens and stage.sample_prompts else None,
+        facts={
+            "stage": "pretrain",
+            "recipe": recipe.name,
+            "recipe_sha256": hashlib.sha256(as_yaml(recipe).encode()).hexdigest(),
+            "model": recipe.model.model_dump(mode="json"),
+            "parent": str(latest.path.name) if latest else stage.init_from,
+        },
+    )
+    observe(
+        RunStarted(
+            latest.step if latest else 0,
+            recipe=recipe.name,
+            total_steps=prepared.total_steps,
+            parameters=count_parameters(recipe.model).total,
+            tokens_per_step=stage.train_batch_size * length,
+            stage="pretrain",
+            device=describe(choices.machine),
+            reasons=choices.lines(),
+        )
+    )
+    if latest:
+        trainer.resume(latest)
+    return trainer.run()
+
+
+def _model(recipe: Recipe, latest: Checkpoint | None) -> Transformer:
+    if latest:
+        return load_model(latest.model_folder, recipe.model)
+    if recipe.pretrain.init_from:
+        return load_model(_model_folder(Path(recipe.pretrain.init_from).expanduser()), recipe.model)
+    model = Transformer(recipe.model)
+    initialize(model, recipe.seed)
+    return model
+
+
+def _model_folder(path: Path) -> Path:
+    return path / "model" if (path / "model" / "config.json").exists() else path
+
+
