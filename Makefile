@@ -1,0 +1,43 @@
+# make quickstart   environment, install, and a model that learns to write in minutes
+# make test         environment, install, and every test
+# make check        lint, format, types
+# make gpu-check    everything that needs a GPU, measured; says what it skipped without one
+# make bench        a training step beside other programs' (see benchmarks/README.md)
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: quickstart test check gpu-check bench clean
+
+$(BIN)/linnet: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "linnet: needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (torch is large; this takes a minute or two)"
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/linnet
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+quickstart: $(BIN)/linnet
+	$(BIN)/linnet quickstart
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+gpu-check: $(BIN)/linnet
+	$(BIN)/python benchmarks/gpu_check.py
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/step.py
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info
