@@ -41,13 +41,13 @@ def generate(
 
     Example: linnet generate runs/quickstart --prompt "One morning" --temperature 0.7
     """
-    from linnet.infer import SamplingSettings, load_generator
+    from linnet.infer import SamplingSettings
 
     settings = _settings(
         SamplingSettings, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-        min_p=min_p, repetition_penalty=repetition_penalty, stop=tuple(stop), seed=seed,
+        min_p=min_p, repetition_penalty=repetition_penalty, stop=list(stop), seed=seed,
     )  # fmt: skip
-    generator = load_generator(checkpoint, best=best)
+    generator = _load(_model_folder(checkpoint, best))
     if interactive:
         typer.echo("Write the beginning of a text; an empty line or Ctrl-D ends.")
         _converse(lambda line: _stream(generator, line, settings))
@@ -78,13 +78,17 @@ def chat(
 
     Example: linnet chat runs/quickstart
     """
-    from linnet.infer import SamplingSettings, load_generator
+    from linnet.infer import SamplingSettings
     from linnet.infer.conversation import open_conversation
+    from linnet.text import Tokenizer
+    from linnet.text.chat_template import ChatTemplate
 
     settings = _settings(
         SamplingSettings, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
     )
-    conversation = open_conversation(load_generator(checkpoint, best=best), settings)
+    folder = _model_folder(checkpoint, best)
+    tokenizer, template = Tokenizer.load(folder), ChatTemplate.load(folder)
+    conversation = open_conversation(_load(folder), tokenizer, template, settings)
     typer.echo(f"{conversation.description} An empty line or Ctrl-D ends.")
 
     def reply(line: str) -> None:
@@ -94,6 +98,19 @@ def chat(
         typer.echo("")
 
     _converse(reply)
+
+
+def _model_folder(checkpoint: Path, best: bool) -> Path:
+    from linnet.infer import find_model
+
+    return find_model(checkpoint, "best" if best else "last")
+
+
+def _load(folder: Path) -> Generator:
+    from linnet.hardware import HardwareSettings, choose, detect
+    from linnet.infer import load_generator
+
+    return load_generator(folder, device=choose(HardwareSettings(), detect()).device.value)
 
 
 def _settings(section: type[SamplingSettings], **values: object) -> SamplingSettings:
