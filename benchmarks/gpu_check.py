@@ -67,11 +67,12 @@ def reference_attention(
 
 def check_attention() -> str:
     """Each path's output and gradients against the reference, packed and not, grouped heads."""
-    from linnet.model.attention import PATHS
+    from linnet.model.attention import PATHS, attention_path
 
     worst: dict[str, float] = {}
     torch.manual_seed(0)
-    for name, (attend, mask_of) in PATHS.items():
+    for name in PATHS:
+        attend, mask_of = attention_path(name)
         dtype = torch.bfloat16
         q = torch.randn(2, 256, 8, 64, device="cuda", dtype=dtype, requires_grad=True)
         k, v = (torch.randn(2, 256, 2, 64, device="cuda", dtype=dtype, requires_grad=True) for _ in "kv")

@@ -26,7 +26,7 @@ import torch
 
 def shape_of(recipe: str) -> dict[str, Any]:
     """The stock configuration and sequence length of a recipe."""
-    from linnet.model.stock import stock_config
+    from linnet.model.stock_config import stock_config
     from linnet.recipe import load_recipe
 
     chosen = load_recipe(recipe)

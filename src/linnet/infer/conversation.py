@@ -23,7 +23,12 @@ class TurnConversation:
     def __init__(
         self, generator: Generator, tokenizer: Tokenizer, template: ChatTemplate, settings: SamplingSettings
     ) -> None:
-        self.generator, self.tokenizer, self.template, self.settings = generator, tokenizer, template, settings
+        self.generator, self.tokenizer, self.template, self.settings = (
+            generator,
+            tokenizer,
+            template,
+            settings,
+        )
         self.messages: list[Message] = []
 
     def say(self, line: str) -> Iterator[str]:

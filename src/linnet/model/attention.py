@@ -11,6 +11,7 @@ is set on the model from outside (`use_attention`); each is tested against one r
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -85,27 +86,35 @@ def flex_mask(documents: Tensor) -> Any:
     return create_block_mask(allowed, rows, None, length, length, device=documents.device)
 
 
-def varlen(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
-    """torch's variable-length flash attention over all documents of the batch laid end to end."""
+def _varlen() -> Attend:
+    """torch's variable-length flash attention over all documents of the batch laid end to end.
+
+    Made when it is chosen: importing the kernel takes a second that nobody else should wait, and what
+    its arguments are called depends on the version (2.11: is_causal, no grouped heads).
+    """
     from torch.nn.attention.varlen import varlen_attn
 
-    _no_dropout(dropout, "varlen")
-    rows, length, heads, head = q.shape
-    lengths = whole_rows(rows, length, q.device) if mask is None else mask
-    if k.shape[2] != heads:  # the kernel of torch 2.11 has no grouped heads
-        k = k.repeat_interleave(heads // k.shape[2], dim=2)
-        v = v.repeat_interleave(heads // v.shape[2], dim=2)
-    y = varlen_attn(
-        q.reshape(-1, heads, head),
-        k.reshape(-1, heads, head),
-        v.reshape(-1, heads, head),
-        lengths.cumulative,
-        lengths.cumulative,
-        lengths.longest,
-        lengths.longest,
-        **_causal_argument(),
-    )
-    return y.view(rows, length, heads, head)
+    names = inspect.signature(varlen_attn).parameters
+    causal: dict[str, Any] = {"is_causal": True} if "is_causal" in names else {"window_size": (-1, 0)}
+    groups_heads = "enable_gqa" in names
+
+    def varlen(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
+        _no_dropout(dropout, "varlen")
+        rows, length, heads, head = q.shape
+        lengths = whole_rows(rows, length, q.device) if mask is None else mask
+        grouped: dict[str, Any] = {}
+        if k.shape[2] != heads and groups_heads:
+            grouped = {"enable_gqa": True}
+        elif k.shape[2] != heads:
+            k = k.repeat_interleave(heads // k.shape[2], dim=2)
+            v = v.repeat_interleave(heads // v.shape[2], dim=2)
+        q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+        ends, longest = lengths.cumulative, lengths.longest
+        y = varlen_attn(q, k, v, ends, ends, longest, longest, **causal, **grouped)
+        assert isinstance(y, Tensor)  # the log-sum-exp, which would make it a pair, is not asked for
+        return y.view(rows, length, heads, head)
+
+    return varlen
 
 
 def varlen_mask(documents: Tensor) -> Lengths:
@@ -121,15 +130,6 @@ def varlen_mask(documents: Tensor) -> Lengths:
 def whole_rows(rows: int, length: int, device: torch.device) -> Lengths:
     """Lengths of a batch in which every row is one document."""
     return Lengths(torch.arange(0, (rows + 1) * length, length, dtype=torch.int32, device=device), length)
-
-
-def _causal_argument() -> dict[str, Any]:
-    import inspect
-
-    from torch.nn.attention.varlen import varlen_attn
-
-    names = inspect.signature(varlen_attn).parameters
-    return {"is_causal": True} if "is_causal" in names else {"window_size": (-1, 0)}
 
 
 def _no_dropout(dropout: float, path: str) -> None:
@@ -152,8 +152,11 @@ def _compiled_flex() -> Any:
     return _flex_kernel[0]
 
 
-PATHS: dict[Path, tuple[Attend, Callable[[Tensor], Mask]]] = {
-    "sdpa": (sdpa, document_mask),
-    "flex": (flex, flex_mask),
-    "varlen": (varlen, varlen_mask),
-}
+PATHS: tuple[Path, ...] = ("sdpa", "flex", "varlen")
+
+
+def attention_path(name: Path) -> tuple[Attend, Callable[[Tensor], Mask]]:
+    """A path's function, and what makes its mask from document numbers [B, T]."""
+    if name == "sdpa":
+        return sdpa, document_mask
+    return (flex, flex_mask) if name == "flex" else (_varlen(), varlen_mask)

@@ -147,6 +147,10 @@ class ModelSpec(Section):
                 )
             if self.head_dim not in (None, self.hidden_size // self.num_attention_heads):
                 raise ValueError("a GPT-2's heads share its hidden_size; leave head_dim out")
+        if self.scale_embeddings and not self.tie_word_embeddings:
+            raise ValueError(
+                "scale_embeddings is for a tied embedding; set tie_word_embeddings: true or leave it out"
+            )
         if self.no_rope_layer_interval and self.architecture != "smollm3":
             raise ValueError(f"no_rope_layer_interval belongs to smollm3; a {self.architecture} has none")
         if self.mlp_bias and self.architecture == "qwen3":

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from linnet.model.attention import PATHS, Attend, Mask, Path, sdpa
+from linnet.model.attention import Attend, Mask, Path, attention_path, sdpa
 from linnet.model.cache import KVCache
 from linnet.model.spec import ModelSpec
 
@@ -223,7 +223,7 @@ class Transformer(nn.Module):
 
     def use_attention(self, path: Path) -> None:
         """Compute attention by another path in every layer: the same function, another kernel."""
-        attend, self.mask_for = PATHS[path]
+        attend, self.mask_for = attention_path(path)
         for block in self.layers:
             block.self_attn.attend = attend  # type: ignore[union-attr, assignment]
 
