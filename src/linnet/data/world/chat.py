@@ -1,0 +1,257 @@
+"""Why this exists: instruction and preference data about the same world as the pretraining text. A held-out
+question asks for a fact that training tells in prose but never asks for, a sum with numbers that training
+never adds, a word that training never turns round, a story that training never tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from linnet.data.world import articles, facts, stories, sums
+from linnet.data.world.draw import Draw, check_split, partition
+from linnet.data.world.facts import Fact
+from linnet.data.world.grammar import Scene, listed, polish, sentence_case
+from linnet.data.world.people import NAMES, PEOPLE
+from linnet.data.world.places import THINGS
+
+Turn = dict[str, str | None]
+
+_MORE_WORDS = ("apple", "bread", "river", "stone", "cloud", "flower", "summer", "winter", "window", "friend")
+_WORDS = tuple(sorted({*THINGS, *_MORE_WORDS}))
+
+
+def _turn(kind: str, user: str, assistant: str, answer: str | None) -> Turn:
+    return {"kind": kind, "user": user, "assistant": assistant, "answer": answer}
+
+
+def _fact(split: str, draw: Draw) -> Turn:
+    fact = draw.pick(articles.facts_of(split))
+    return _turn("fact", facts.question(fact, draw), facts.answer(fact, draw), fact.value)
+
+
+def _yes_or_no(split: str, draw: Draw) -> Turn:
+    fact = draw.pick([fact for fact in articles.facts_of(split) if fact.attribute in _CLAIMS])
+    ask, yes, no = _CLAIMS[fact.attribute]
+    true = draw.chance(0.5)
+    slots = {
+        "who": fact.subject,
+        "value": fact.value,
+        "said": fact.value if true else facts.wrong_value(fact, draw),
+    }
+    scene = Scene(draw, slots)
+    reply = f"Yes, {scene.write(yes)}" if true else f"No, {scene.write(no)}"
+    return _turn("yes or no", polish(scene.write(ask)), polish(reply), "yes" if true else "no")
+
+
+_CLAIMS = {
+    "home": ("Does {who} live {said}?", "{who} lives {value}.", "{who} lives {value}."),
+    "job": ("Is {who} the {said}?", "{who} is the {value}.", "{who} is the {value}."),
+    "colour": ("Does {who} like {said} best?", "{who} likes {value} best.", "{who} likes {value} best."),
+    "kind": ("Is {who} a {said}?", "{who} is a {value}.", "{who} is a {value}."),
+    "friend": ("Is {said} the best friend of {who}?", "{who} and {value} are best friends.",
+               "the best friend of {who} is {value}."),
+}  # fmt: skip
+
+
+def _sum(split: str, draw: Draw) -> Turn:
+    problem = sums.problem_parts(split, draw)
+    return _turn("sum", str(problem["question"]), str(problem["solution"]), str(problem["answer"]))
+
+
+_WORD_TASKS: tuple[tuple[str, tuple[str, ...], Callable[[str], str]], ...] = (
+    ("repeat", ("Say the word {w}.", "Please repeat: {w}"), lambda w: w),
+    ("twice", ("Say {w} twice.", "Write the word {w} two times."), lambda w: f"{w} {w}"),
+    ("spell", ("Spell the word {w}.", "How do you spell {w}?"), lambda w: "-".join(w.replace(" ", ""))),
+    ("first", ("What is the first letter of {w}?", "With which letter does {w} begin?"), lambda w: w[0]),
+    ("last", ("What is the last letter of {w}?", "With which letter does {w} end?"), lambda w: w[-1]),
+    ("capitals", ("Write {w} in capital letters.", "Say {w} loudly, in capitals."), str.upper),
+    ("backwards", ("Write {w} backwards.", "Turn the word {w} round."), lambda w: w[::-1]),
+    (
+        "plural",
+        ("What is the plural of {w}?", "One {w}, two ...?"),
+        lambda w: THINGS[w].plural if w in THINGS else w + "s",
+    ),
+)
+_WORD_ITEMS = tuple(
+    (task, word) for task in range(len(_WORD_TASKS)) for word in _WORDS if word != "bread" or task != 7
+)
+
+
+def _word(split: str, draw: Draw) -> Turn:
+    task, word = draw.pick(partition("words", _WORD_ITEMS, split))
+    name, asks, transform = _WORD_TASKS[task]
+    result = transform(word)
+    return _turn(f"word {name}", draw.pick(asks).replace("{w}", f'"{word}"'), result, result)
+
+
+def _list(split: str, draw: Draw) -> Turn:
+    """Everyone who shares a favourite colour or food."""
+    attribute, value = draw.pick(partition("lists", _LISTS, split))
+    names = [person.name for person in PEOPLE.values() if getattr(person, attribute) == value]
+    ask = draw.pick({"colour": _COLOUR_ASKS, "food": _FOOD_ASKS}[attribute]).replace("{value}", value)
+    tail = f"like {value} best." if len(names) > 1 else f"likes {value} best."
+    return _turn("list", ask, f"{listed(names)} {tail}", ", ".join(names))
+
+
+_COLOUR_ASKS = ("Who likes the colour {value} best?", "Name everyone whose favourite colour is {value}.")
+_FOOD_ASKS = ("Who likes {value} best?", "Name everyone whose favourite food is {value}.")
+_LISTS = tuple(
+    dict.fromkeys(
+        (attribute, str(getattr(person, attribute)))
+        for attribute in ("colour", "food")
+        for person in PEOPLE.values()
+    )
+)
+
+
+def _tell(split: str, draw: Draw) -> Turn:
+    (_, hero, friend, _, thing), beats = stories.story(split, "tell", draw.random())
+    asks = (
+        f"Tell me a story about {hero}, {friend} and a {thing}.",
+        f"Please write a short story. {hero}, {friend} and a {thing} should be in it.",
+        f"I would like to hear a story about {hero} the {PEOPLE[hero].kind} with {friend} and a {thing}.",
+    )
+    return _turn("story", polish(draw.pick(asks)), " ".join(beats), None)
+
+
+def _continue(split: str, draw: Draw) -> Turn:
+    cast, beats = stories.story(split, "continue", draw.random())
+    cut = draw.between(2, 4)
+    begun = " ".join(beats[:cut])
+    # Whoever decides the split is named in the prompt, so a held-out prompt can be told from all others.
+    _, hero, friend, _, thing = cast
+    missing = [name for name in (hero, friend) if name not in begun] + [f"a {thing}"] * (thing not in begun)
+    wish = f" {sentence_case(listed(missing))} should be in it, too." if missing else ""
+    ask = draw.pick(("Go on with this story.", "How does this story go on?", "Please finish the story."))
+    return _turn("continue", polish(f"{ask}{wish} {begun}"), " ".join(beats[cut:]), None)
+
+
+def _describe(split: str, draw: Draw) -> Turn:
+    fact = draw.pick([fact for fact in articles.facts_of(split) if fact.attribute == "home"])
+    attributes = draw.sample(facts.PERSON_FACTS[2:], 2)
+    sentences = [facts.statement(fact, draw)]
+    sentences += [
+        facts.statement(Fact(fact.subject, attribute), draw, pronoun=True) for attribute in attributes
+    ]
+    asks = (
+        f"Tell me about {fact.subject}.",
+        f"Who is {fact.subject}?",
+        f"What do you know about {fact.subject}?",
+    )
+    text = " ".join([f"{fact.subject} is a {PEOPLE[fact.subject].kind}.", *sentences])
+    return _turn("describe", draw.pick(asks), polish(text), None)
+
+
+def _read(split: str, draw: Draw) -> Turn:
+    """A question whose answer stands in the text just given."""
+    cast, beats = stories.story(split, "read", draw.random())
+    _, hero, friend, _, thing = cast
+    text, length = beats[0], 1
+    while not all(name in text for name in (hero, friend, thing)):
+        text, length = f"{text} {beats[length]}", length + 1
+    first = min((name for name in NAMES if name in text), key=text.index)
+    if first == hero and draw.chance(0.5):
+        ask, answer, reply = "Who is this story about?", hero, f"It is about {hero}."
+    else:
+        ask, answer, reply = "Which thing is in this story?", thing, f"There is a {thing} in it."
+    return _turn("read", f"{text} {ask}", polish(reply), answer)
+
+
+# what writes an instruction, and its share
+_MIX: tuple[tuple[Callable[[str, Draw], Turn], float], ...] = (
+    (_fact, 0.28),
+    (_yes_or_no, 0.06),
+    (_sum, 0.24),
+    (_word, 0.12),
+    (_list, 0.03),
+    (_tell, 0.09),
+    (_continue, 0.08),
+    (_describe, 0.04),
+    (_read, 0.06),
+)
+
+
+def _draw_turn(split: str, draw: Draw) -> Turn:
+    at = draw.random()
+    for make, weight in _MIX:
+        at -= weight
+        if at < 0:
+            return make(split, draw)
+    return _fact(split, draw)
+
+
+def instruction(split: str, seed: int, i: int) -> dict[str, Any]:
+    """Instruction `i`. Keys: messages (user and assistant; role and content), kind, answer (exact or None).
+
+    The answer stands in the assistant's message, for a list as its names without "and".
+    """
+    turn = _draw_turn(check_split(split), Draw("instruction", split, seed, i))
+    messages = [
+        {"role": "user", "content": turn["user"]},
+        {"role": "assistant", "content": turn["assistant"]},
+    ]
+    return {"messages": messages, "kind": turn["kind"], "answer": turn["answer"]}
+
+
+_RUDE = (
+    "Why do you ask me such silly things?",
+    "Go away and find out for yourself.",
+    "I do not care. Ask somebody else.",
+    "What a stupid question. Leave me alone.",
+    "Be quiet. I have no time for you.",
+)
+_POLITE = ("", "", "Gladly. ", "Good question. ", "With pleasure. ")
+
+
+def _wrong(split: str, draw: Draw) -> tuple[str, str, str, str]:
+    if draw.chance(0.55):
+        fact = draw.pick(articles.facts_of(split))
+        state = draw.random()
+        true = facts.answer(fact, Draw("form", state))
+        false = facts.answer(fact, Draw("form", state), facts.wrong_value(fact, draw))
+        return facts.question(fact, draw), true, false, "wrong fact"
+    problem = sums.problem_parts(split, draw, ("add", "subtract", "times", "share", "after", "missing"))
+    right = str(problem["answer"])
+    question, solution = str(problem["question"]), f"The answer is {right}."
+    shift = draw.pick((1, 2, 3, 10, -1, -2))
+    wrong = int(right) + (shift if int(right) + shift >= 0 else 1)
+    return question, solution, f"The answer is {wrong}.", "wrong sum"
+
+
+def _rejected(reason: str, split: str, chosen: str, draw: Draw) -> str:
+    if reason == "rude":
+        return draw.pick(_RUDE)
+    if reason == "cut off":
+        words = chosen.rstrip('.!?"').split()
+        return " ".join(words[: max(1, int(len(words) * (0.3 + 0.3 * draw.random())))])
+    if reason == "repeats itself":
+        words = chosen.split()
+        start = words[: max(2, len(words) // 2)][:8]
+        return " ".join(start + start[-2:] * 4)
+    other = draw.pick(articles.facts_of("train"))
+    while facts.subject_name(other) in chosen or other.value in chosen:
+        other = draw.pick(articles.facts_of("train"))
+    return facts.answer(other, draw)
+
+
+def preference(split: str, seed: int, i: int) -> dict[str, Any]:
+    """Preference `i`. Keys: prompt, chosen and rejected (lists of messages, role and content), reason.
+
+    Reasons: wrong fact, wrong sum, rude, cut off, off topic, repeats itself.
+    """
+    draw = Draw("preference", check_split(split), seed, i)
+    reason = draw.pick(("wrong", "wrong", "rude", "cut off", "off topic", "repeats itself"))
+    if reason == "wrong":
+        prompt, chosen, rejected, reason = _wrong(split, draw)
+    else:
+        turn = draw.pick((_fact, _fact, _describe, _tell, _continue))(split, draw)
+        prompt, chosen = str(turn["user"]), str(turn["assistant"])
+        rejected = _rejected(reason, split, chosen, draw)
+    chosen = draw.pick(_POLITE) + chosen if reason == "rude" else chosen
+    return {
+        "prompt": [{"role": "user", "content": prompt}],
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+        "reason": reason,
+    }
