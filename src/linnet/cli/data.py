@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import typer
@@ -65,8 +69,10 @@ def peek(
     recipe: str = RECIPE,
     overrides: list[str] = OVERRIDES,
     samples: str = typer.Option("0:2", "--range", help="Global samples, FIRST:LAST (last left out)."),
-    as_json: bool = typer.Option(False, "--json", help="Each sample's index, source and sha256 of its token ids."),
-    tokens: int = typer.Option(96, "--tokens", help="How many tokens of each sample to show."),
+    as_json: bool = typer.Option(
+        False, "--json", help="Each sample's index, source and sha256 of its token ids."
+    ),
+    tokens: int = typer.Option(96, "--tokens", min=1, help="How many tokens of each sample to show."),
 ) -> None:
     """Show batches as the model sees them: tokens, document borders, targets.
 
@@ -81,11 +87,12 @@ def peek(
         raise RequestError(f"{samples!r} is not a range", "--range", "write for example 0:64")
     with BuildLine() as line:
         ready = prepare_pretraining(load_recipe(recipe, overrides), line)
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for index in range(int(first), int(last)):
         if as_json:
             typer.echo(json.dumps(describe(ready.train, index)))
         else:
-            typer.echo(show(ready.train, ready.tokenizer, index, tokens))
+            typer.echo(show(ready.train, ready.tokenizer, index, tokens, colour))
 
 
 def tokenizer(
@@ -93,7 +100,7 @@ def tokenizer(
     vocab_size: int = typer.Option(..., "--vocab-size", help="Tokens in all, special ones included."),
     out: Path = typer.Option(..., "--out", help="Folder for tokenizer.json and its companions."),
     text_field: str = typer.Option("text", "--text-field", help="Field or column that holds the text."),
-    megabytes: float = typer.Option(256.0, "--megabytes", help="Read at most this much text."),
+    megabytes: float = typer.Option(256.0, "--megabytes", min=0.001, help="Read at most this much text."),
 ) -> None:
     """Train a byte-level BPE tokenizer on your own text.
 
@@ -107,16 +114,22 @@ def tokenizer(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError("this is there already", str(out), "give another --out")
 
-    def documents():  # type: ignore[no-untyped-def]
+    sources = [source_of(word, text_field) for word in files]
+
+    def documents() -> Iterator[str]:
         left = megabytes * 1e6
-        for word in files:
-            for text in texts(source_of(word, text_field)):
-                if left <= 0:
-                    return
-                left -= len(text.encode("utf-8"))
-                yield text
+        for text in chain.from_iterable(map(texts, sources)):
+            yield text
+            left -= len(text.encode())
+            if left <= 0:
+                return
 
     trained = train_tokenizer(documents(), vocab_size)
-    out.mkdir(parents=True, exist_ok=True)
-    trained.save(out)
-    typer.echo(f"{out}: {trained.vocab_size:,} tokens; use it with tokenizer={out} model.vocab_size={trained.vocab_size}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        trained.save(out)
+    except OSError as error:
+        raise RequestError(f"cannot be written ({error.strerror})", str(out), "give another --out") from None
+    typer.echo(
+        f"{out}: {trained.vocab_size:,} tokens; use it with tokenizer={out} model.vocab_size={trained.vocab_size}"
+    )

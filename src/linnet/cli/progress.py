@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from types import TracebackType
@@ -9,27 +10,39 @@ from types import TracebackType
 from linnet.data.build import BuildProgress
 from linnet.observe import duration
 
+_QUIET, _LIVE, _LOGGED = (
+    2.0,
+    0.2,
+    30.0,
+)  # seconds: before the first line, between lines on a terminal, in a log
+
 
 class BuildLine:
-    """Tells how a build goes: once it takes over two seconds, and not more often than that."""
+    """Tells how a build goes, once it takes over two seconds; speed and time left are of this run alone."""
 
     def __init__(self) -> None:
-        self._began = self._told = time.monotonic()
         self._live = sys.stderr.isatty()
-        self._shown = False
+        self._told = time.monotonic()
+        self._wait = _QUIET
+        self._first: tuple[float, BuildProgress] | None = None
 
     def __call__(self, progress: BuildProgress) -> None:
         now = time.monotonic()
-        if now - self._told < (0.2 if self._live and self._shown else 2.0):
+        if self._first is None:
+            self._first = (now, progress)
+        if now - self._told < self._wait:
             return
-        self._told, self._shown = now, True
-        seconds = now - self._began
-        size = progress.text_bytes / 1e6
-        line = (
-            f"tokenising {progress.source}: {progress.documents:,} documents, {size:,.1f} MB, "
-            f"{size / seconds:,.1f} MB/s{_eta(progress.share, seconds)}"
-        )
-        print(f"\r\x1b[2K{line}" if self._live else line, end="" if self._live else "\n", file=sys.stderr, flush=True)
+        self._told, self._wait = now, _LIVE if self._live else _LOGGED
+        line = _line(progress, self._first[1], now - self._first[0])
+        if self._live:
+            print(
+                f"\r\x1b[2K{line[: shutil.get_terminal_size().columns - 1]}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+        else:
+            print(line, file=sys.stderr, flush=True)
 
     def __enter__(self) -> BuildLine:
         return self
@@ -37,9 +50,20 @@ class BuildLine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._shown and self._live:
+        if self._live and self._wait == _LIVE:
             print(file=sys.stderr)
 
 
-def _eta(share: float | None, seconds: float) -> str:
-    return f", {duration(seconds * (1 - share) / share)} left" if share else ""
+def _line(progress: BuildProgress, first: BuildProgress, seconds: float) -> str:
+    """How far it is, and how fast it came from `first` to here in `seconds`."""
+    line = (
+        f"tokenising {progress.source}: {progress.documents:,} documents, {progress.text_bytes / 1e6:,.1f} MB"
+    )
+    if not seconds:
+        return line
+    line += f", {(progress.text_bytes - first.text_bytes) / 1e6 / seconds:,.1f} MB/s"
+    if progress.share is None or first.share is None:
+        return line
+    line += f", {100 * progress.share:.0f}%"
+    gained = progress.share - first.share
+    return f"{line}, {duration(seconds * (1 - progress.share) / gained)} left" if gained > 0 else line

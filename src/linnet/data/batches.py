@@ -1,19 +1,24 @@
 """Batches as the model sees them, a pure function of (corpus, seed, step).
 
-The corpus is one long line of documents, each ended by EOS. Sample i is a window of
-`sequence_length` tokens and the next one: inputs are tokens 0..T-1, targets 1..T, shifted
-here and nowhere else. A window may begin inside a document; with document masks an EOS
-opens the document that follows it (it plays the part of a beginning-of-sequence token),
-so every token, the first of a document and its EOS among them, is learned from exactly
-what a document of its own would show.
+The corpus is one long line of documents, each ended by EOS, with one EOS before the first.
+A window is `sequence_length` targets in a row, and its inputs are the tokens one place
+earlier: shifted here and nowhere else, so every token is a target exactly once an epoch.
+An EOS opens the document that follows it (it plays the part of a beginning-of-sequence
+token), so the first token of a document and its EOS are learned like all others.
+
+Batches are made ahead by threads, not processes: a batch is a few milliseconds of copying
+from mapped files, most of it outside the interpreter's lock, and a thread cannot be left
+behind, be ended by a scheduler's signal to all processes, or run out of shared memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-import signal
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -53,45 +58,54 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device; from pinned memory without waiting."""
-        return self._each(lambda value: value.to(device, non_blocking=True))
+        return self._each(lambda value: value.to(device, non_blocking=value.is_pinned()))
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory (a DataLoader calls this by its name)."""
+        """The batch in page-locked memory, from which a GPU copies while the program goes on."""
         return self._each(lambda value: value.pin_memory())
 
-    def _each(self, change) -> Batch:  # type: ignore[no-untyped-def]
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         names = ("tokens", "targets", "positions", "documents")
         present = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return replace(self, **{name: change(value) for name, value in present.items()})
 
 
 class Windows:
-    """A split cut into windows of `length` inputs, each token a target at most once."""
+    """A split cut into windows of `length` targets; each token is a target once.
 
-    def __init__(self, split: Split, length: int, eos_id: int, document_mask: bool, padded: bool = False) -> None:
+    Args:
+        padded: keep the last window when tokens run out in it, filled up with targets that are not
+            counted; otherwise it is left out.
+    """
+
+    def __init__(
+        self, split: Split, length: int, eos_id: int, document_mask: bool, padded: bool = True
+    ) -> None:
         self.split, self.length, self.eos_id = split, length, eos_id
         self.document_mask, self.padded = document_mask, padded
-        whole, rest = divmod(max(0, split.tokens - 1), length)
-        self.count = whole + (1 if padded and rest else 0)
+        self.count = (split.tokens + length - 1 if padded else split.tokens) // length
 
     def tokens(self, window: int) -> np.ndarray:
-        """The window's tokens [length + 1]; of a padded last window, as many as there are."""
+        """The window's first input and its targets [length + 1]; of a padded last window, as many as there are."""
         start = window * self.length
-        return self.split.read(start, min(self.length + 1, self.split.tokens - start))
+        stop = min(start + self.length, self.split.tokens)
+        if start:
+            return self.split.read(start - 1, stop - start + 1)
+        return np.concatenate(([self.eos_id], self.split.read(0, stop)))
 
     def batch(self, windows: np.ndarray) -> Batch:
         """The batch of these windows, in this order."""
         rows = np.full((len(windows), self.length + 1), self.eos_id, dtype=np.int64)
         targets = np.full((len(windows), self.length), IGNORE, dtype=np.int64)
-        for row, window in enumerate(windows):
-            tokens = self.tokens(int(window))
+        for row, window in enumerate(windows.tolist()):
+            tokens = self.tokens(window)
             rows[row, : len(tokens)] = tokens
             targets[row, : len(tokens) - 1] = tokens[1:]
-        inputs = rows[:, :-1]
+        inputs = np.ascontiguousarray(rows[:, :-1])
         if not self.document_mask:
-            return Batch(torch.from_numpy(np.ascontiguousarray(inputs)), torch.from_numpy(targets))
+            return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
         documents, positions = document_layout(inputs, self.eos_id)
-        return Batch(*map(torch.from_numpy, (np.ascontiguousarray(inputs), targets, positions, documents)))
+        return Batch(*map(torch.from_numpy, (inputs, targets, positions, documents)))
 
 
 def document_layout(tokens: np.ndarray, eos_id: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,24 +117,14 @@ def document_layout(tokens: np.ndarray, eos_id: int) -> tuple[np.ndarray, np.nda
     return documents, index - begin
 
 
-class _Steps(torch.utils.data.Dataset):
-    """Batch of a step by its number; what a worker process runs."""
-
-    def __init__(self, batches: TrainBatches) -> None:
-        self.batches = batches
-
-    def __getitem__(self, step: int) -> Batch:
-        return self.batches[step]
-
-
 class TrainBatches:
     """`batches[step]`: the samples step·B .. (step+1)·B of the computed order."""
 
     def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:
-        if not windows.count:
+        if windows.split.tokens < windows.length:
             raise RequestError(
                 f"the training part has {windows.split.tokens} tokens, fewer than one sequence of "
-                f"{windows.length} and its next token", "data", "add text or shorten sequence_length",
+                f"{windows.length}", "data", "add text or shorten sequence_length",
             )  # fmt: skip
         self.windows, self.batch_size = windows, batch_size
         self.order = Order(windows.count, seed)
@@ -140,27 +144,41 @@ class TrainBatches:
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def stream(self, start: int, stop: int, workers: int = 0, pin: bool = False) -> Iterator[Batch]:
-        """Batches of steps start..stop, made ahead by `workers` processes (0: here, when asked for)."""
-        loader = torch.utils.data.DataLoader(
-            _Steps(self),
-            batch_size=None,
-            sampler=range(start, stop),
-            num_workers=workers,
-            pin_memory=pin,
-            prefetch_factor=2 if workers else None,
-            worker_init_fn=_worker if workers else None,
-        )
-        yield from loader
+        """Batches of steps start..stop, made ahead by `workers` threads (0: here, when asked for).
 
+        Closing the iterator, or leaving it, ends the threads.
 
-def _worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, which ends its workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)
+        Args:
+            pin: put them in page-locked memory; for CUDA devices.
+        """
+        steps = range(start, stop)
+        make = self._pinned if pin else self.__getitem__
+        if not workers:
+            yield from map(make, steps)
+            return
+        begin = partial(torch.cuda.set_device, torch.cuda.current_device()) if pin else None
+        pool = ThreadPoolExecutor(workers, "batches", begin)
+        ahead: deque[Future[Batch]] = deque()
+        try:
+            for step in steps:
+                ahead.append(pool.submit(make, step))
+                if len(ahead) > 2 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for batch in ahead:
+                batch.cancel()
+            pool.shutdown(wait=True)
+
+    def _pinned(self, step: int) -> Batch:
+        return self[step].pin_memory()
 
 
 def validation_batches(windows: Windows, batch_size: int, limit: int | None = None) -> list[np.ndarray]:
     """The windows of each evaluation batch: the same at every evaluation, evenly spread when limited."""
     count = windows.count if limit is None else min(limit, windows.count)
-    chosen = np.linspace(0, windows.count - 1, count).round().astype(np.int64) if count else np.empty(0, np.int64)
+    chosen = (
+        np.linspace(0, windows.count - 1, count).round().astype(np.int64) if count else np.empty(0, np.int64)
+    )
     return [chosen[begin : begin + batch_size] for begin in range(0, count, batch_size)]

@@ -1,9 +1,8 @@
 """Documents to token shards: in parallel, resumable, and found again by content.
 
-A store lives in a folder named by a hash of everything that decides its bytes: the
-tokenizer's fingerprint, each source's content, the share held out. Changing any of them
-means another folder, so a stale store is never met. Documents are tokenised by several
-processes and written in the order they were read, so the bytes do not depend on how many.
+A store lives in a folder named by everything that decides its bytes (see keys.py). Documents
+are written in the order they were read, so the bytes do not depend on how many processes
+tokenised them, or on how often the build was interrupted.
 
 Which documents are held out is decided by a hash of each document's text: equal documents
 fall on the same side, wherever and however often they appear.
@@ -12,31 +11,24 @@ fall on the same side, wherever and however often they appear.
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
-import multiprocessing
-import os
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from linnet.config import RequestError, RunError
-from linnet.data.documents import files_of, held_out, kind_of, texts
+from linnet.config import RequestError
+from linnet.data import writing
+from linnet.data.documents import files_of, kind_of, limit_of, texts
+from linnet.data.keys import cache_folder, store_key, unwritable
 from linnet.data.settings import DataSettings, Source
-from linnet.data.store import FORMAT, Store, open_store, sha256_of, token_dtype
-from linnet.data.writing import ShardWriter, Tokenized, write_durably
+from linnet.data.store import FORMAT, Store, open_store, token_dtype
+from linnet.data.tokenising import Tokenise, tokeniser
+from linnet.data.writing import ShardWriter
+from linnet.hardware.host import cores
 from linnet.text import Tokenizer
 
-BATCH_CHARACTERS = 1 << 20
-_HELD_OUT_AT_LEAST = 1
 Progress = Callable[["BuildProgress"], None]
 
 
@@ -44,55 +36,13 @@ Progress = Callable[["BuildProgress"], None]
 class BuildProgress:
     """How far a build is: the source at hand, its documents so far, all bytes of text so far.
 
-    `share` is the part of the whole that is done, where it can be told.
+    `share` is the part of the whole that has been read, where it can be told.
     """
 
     source: str
     documents: int
     text_bytes: int
     share: float | None = None
-
-
-def cache_folder(settings: DataSettings) -> Path:
-    """Where stores are kept: `cache_dir`, else $LINNET_CACHE, else ~/.cache/linnet."""
-    chosen = settings.cache_dir or os.environ.get("LINNET_CACHE") or "~/.cache/linnet"
-    return Path(chosen).expanduser()
-
-
-def fingerprint(source: Source) -> dict[str, Any]:
-    """What decides the documents of a source: the content of its files, a dataset's commit, a generator's code."""
-    facts: dict[str, Any] = source.model_dump(exclude={"path"}, exclude_none=True)
-    if source.path:
-        facts["files"] = [sha256_of(path) for path in files_of(source)]
-    elif source.builtin:
-        package = Path(__file__).parent / "world"
-        facts["generator"] = [sha256_of(path) for path in sorted(package.glob("*.py"))]
-    else:
-        facts["commit"] = _commit(source)
-    return facts
-
-
-def _commit(source: Source) -> str:
-    from huggingface_hub import HfApi
-
-    try:
-        return str(HfApi().dataset_info(source.dataset or "", revision=source.revision).sha)
-    except Exception as error:  # offline, missing and gated all come as different kinds
-        reason = str(error).splitlines()[0]
-        raise RequestError(f"the dataset cannot be reached ({reason})", source.label,
-                           "check its name and the network, or give files with path") from None  # fmt: skip
-
-
-def store_key(settings: DataSettings, tokenizer: Tokenizer) -> str:
-    """The name of the store that these settings and this tokenizer make."""
-    facts = {
-        "format": FORMAT,
-        "tokenizer": tokenizer.fingerprint,
-        "sources": [fingerprint(source) for source in settings.sources],
-        "validation": [fingerprint(source) for source in settings.validation_sources],
-        "fraction": None if settings.validation_sources else settings.validation_fraction,
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def build(settings: DataSettings, tokenizer: Tokenizer, progress: Progress | None = None) -> Store:
@@ -107,11 +57,10 @@ def build(settings: DataSettings, tokenizer: Tokenizer, progress: Progress | Non
 
         return open_bins(settings, tokenizer, cache_folder(settings))
     folder = cache_folder(settings) / "stores" / store_key(settings, tokenizer)
-    if (folder / "store.json").exists():
-        return open_store(folder)
-    with _lock(folder):
-        if not (folder / "store.json").exists():
-            _fill(folder, settings, tokenizer, progress or (lambda _: None))
+    if not (folder / "store.json").exists():
+        with _lock(folder):
+            if not (folder / "store.json").exists():
+                _fill(folder, settings, tokenizer, progress or (lambda _: None))
     return open_store(folder)
 
 
@@ -124,161 +73,100 @@ def _lock(folder: Path) -> Iterator[None]:
     """One builder a store; a second process waits and then finds it built."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        handle = (folder.parent / f"{folder.name}.lock").open("w")
-    except OSError as error:
-        raise RequestError(f"the cache cannot be written ({error.strerror})", str(folder.parent),
-                           "set data.cache_dir or LINNET_CACHE to a folder that can") from None  # fmt: skip
-    with handle:
+        handle = folder.with_name(f"{folder.name}.lock").open("w")
         fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        raise unwritable(folder.parent, error) from None
+    with handle:
         yield
 
 
 def _fill(folder: Path, settings: DataSettings, tokenizer: Tokenizer, progress: Progress) -> None:
     fraction = 0.0 if settings.validation_sources else settings.validation_fraction
+    label = ", ".join(source.label for source in settings.sources)
     while True:
-        partial = folder.with_name(f"{folder.name}-{fraction:g}.partial")
-        writer = ShardWriter(partial, token_dtype(tokenizer.vocab_size))
-        with _pool(settings, tokenizer) as tokenize:
-            _write_sources(writer, settings, fraction, tokenize, progress)
-        documents = {name: sum(s["documents"] for s in part.spans) for name, part in writer.splits.items()}
-        if not sum(documents.values()):
-            shutil.rmtree(partial)
-            raise RequestError("there is no text in it", ", ".join(s.label for s in settings.sources),
-                               "give a source with at least one document")  # fmt: skip
-        if documents["train"] and documents["validation"] >= _HELD_OUT_AT_LEAST:
+        aside = folder.with_name(f"{folder.name}-{fraction:g}.partial")
+        writer = ShardWriter(aside, token_dtype(tokenizer.vocab_size), writing.SHARD_TOKENS)
+        with tokeniser(tokenizer, settings.preprocessing_processes or cores()) as tokenise:
+            _write_sources(writer, settings, fraction, tokenise, progress)
+        train, validation = writer.count("train"), writer.count("validation")
+        if train and validation:
             break
-        shutil.rmtree(partial)
-        if fraction >= 0.5 or not fraction or sum(documents.values()) < 2:
+        shutil.rmtree(aside)
+        if not train + validation or (settings.validation_sources and not train):
+            raise RequestError("there is no text in it", label, "give a source with at least one document")
+        if settings.validation_sources:
+            names = ", ".join(source.label for source in settings.validation_sources)
+            raise RequestError("there is no text in it", names, "give validation_sources with text")
+        if fraction == 0.5 or train + validation == 1:
             raise RequestError(
-                "there are too few documents to hold some out for validation",
-                ", ".join(s.label for s in settings.sources), "add documents or set validation_sources",
+                f"{train + validation} documents are too few to hold some out for validation", label,
+                "add documents or set validation_sources",
             )  # fmt: skip
         fraction = min(0.5, fraction * 4)  # a small corpus: hold out a larger share, until it has a document
-    _finish(partial, folder, writer, tokenizer, fraction)
-
-
-def _finish(partial: Path, folder: Path, writer: ShardWriter, tokenizer: Tokenizer, fraction: float) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)  # a store that lost its store.json
     facts = {
-        "format": FORMAT,
-        "dtype": writer.dtype.str,
-        "tokenizer": {
-            "name": tokenizer.name,
-            "fingerprint": tokenizer.fingerprint,
-            "vocab_size": tokenizer.vocab_size,
-            "eos_id": tokenizer.eos_id,
-        },
-        "text_bytes": writer.text_bytes,
-        "validation_fraction": fraction,
-        "splits": {name: {"shards": p.shards, "spans": p.spans} for name, p in writer.splits.items()},
+        "name": tokenizer.name,
+        "fingerprint": tokenizer.fingerprint,
+        "vocab_size": tokenizer.vocab_size,
+        "eos_id": tokenizer.eos_id,
     }
-    try:
-        write_durably(partial / "store.json", json.dumps(facts, indent=2).encode())
-        (partial / "progress.json").unlink(missing_ok=True)
-        partial.replace(folder)
-    except OSError as error:
-        raise RunError(f"the store cannot be written ({error.strerror})", str(folder), "make room") from None
+    writer.finish(folder, {
+        "format": FORMAT, "dtype": writer.dtype.str, "tokenizer": facts, "validation_fraction": fraction,
+    })  # fmt: skip
 
 
 def _write_sources(
-    writer: ShardWriter, settings: DataSettings, fraction: float, tokenize: Tokenize, progress: Progress
+    writer: ShardWriter, settings: DataSettings, fraction: float, tokenise: Tokenise, progress: Progress
 ) -> None:
-    plan = [(source, texts(source), fraction if not source.builtin else 0.0) for source in settings.sources]
-    for source in settings.sources:
-        if source.builtin and not settings.validation_sources:
-            count = max(8, round((source.documents or DEFAULT_WORLD) * settings.validation_fraction))
-            plan.append((source, held_out(source, count), 1.0))
-    plan += [(source, texts(source), 1.0) for source in settings.validation_sources]
-    for index, (source, documents, share) in enumerate(plan):
+    plan = _plan(settings, fraction)
+    reading = _Reading([source for source, _, _ in plan])
+    for index, (source, split, share) in enumerate(plan):
         if index < writer.source:
             continue
         writer.begin_source(index, source.label)
-        waiting = islice(documents, writer.documents, _limit(source))
-        for batch in tokenize(_batches(waiting), share):
+        reading.begin()
+        documents = texts(source, split, reading.seen)
+        for batch in tokenise(islice(documents, writer.documents, None), share):
             writer.add(batch)
-            progress(BuildProgress(source.label, writer.documents, writer.text_bytes))
+            read = reading.share(index, writer.documents)
+            progress(BuildProgress(source.label, writer.documents, writer.text_bytes, read))
     writer.flush()
 
 
-DEFAULT_WORLD = 20_000  # documents of the built-in world when the recipe does not say
+def _plan(settings: DataSettings, fraction: float) -> list[tuple[Source, str, float]]:
+    """Each source to read, which of its splits, and the share of its documents that is held out."""
+    plan = [(source, "train", 0.0 if source.builtin else fraction) for source in settings.sources]
+    validation = settings.validation_sources
+    if not validation:  # the built-in world holds documents of its own out, by their content
+        worlds = (source for source in settings.sources if source.builtin)
+        counts = ((w, max(8, round((limit_of(w) or 0) * settings.validation_fraction))) for w in worlds)
+        validation = tuple(w.model_copy(update={"documents": count}) for w, count in counts)
+    return plan + [(source, "validation", 1.0) for source in validation]
 
 
-def _limit(source: Source) -> int | None:
-    return DEFAULT_WORLD if source.builtin and source.documents is None else None
+class _Reading:
+    """What part of all sources has been read: in bytes of files, or in documents where all have a number."""
 
+    def __init__(self, sources: list[Source]) -> None:
+        limits = [limit_of(source) or 0 for source in sources]
+        files = all(source.path and not limit for source, limit in zip(sources, limits, strict=True))
+        self._by_documents = all(limits)
+        sizes = [sum(path.stat().st_size for path in files_of(source)) for source in sources] if files else []
+        self._totals = limits if self._by_documents else sizes
+        self._bytes = 0  # of the source at hand
 
-def _batches(documents: Iterator[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in documents:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    def begin(self) -> None:
+        self._bytes = 0
 
+    def seen(self, count: int) -> None:
+        self._bytes += count
 
-Tokenize = Callable[[Iterator[list[str]], float], Iterator[Tokenized]]
-
-
-@contextmanager
-def _pool(settings: DataSettings, tokenizer: Tokenizer) -> Iterator[Tokenize]:
-    """Tokenise batches in order: the first few here, and by processes when there are many."""
-    count = settings.preprocessing_processes or len(os.sched_getaffinity(0))
-    context = multiprocessing.get_context("spawn")
-    pool: list[ProcessPoolExecutor] = []
-
-    def run(batches: Iterator[list[str]], share: float) -> Iterator[Tokenized]:
-        for batch in islice(batches, 8 if count > 1 else None):
-            yield tokenized(tokenizer, batch, share)
-        if count == 1:
-            return
-        waiting: deque[Future[Tokenized]] = deque()
-        for batch in batches:
-            if not pool:
-                pool.append(ProcessPoolExecutor(count, context, _set_tokenizer, (tokenizer,)))
-            waiting.append(pool[0].submit(_tokenized_there, batch, share))
-            if len(waiting) > 3 * count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-    try:
-        yield run
-    finally:
-        for executor in pool:
-            executor.shutdown(wait=True, cancel_futures=True)
-
-
-_worker_tokenizer: list[Tokenizer] = []
-
-
-def _set_tokenizer(tokenizer: Tokenizer) -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool
-    _worker_tokenizer[:] = [tokenizer]
-
-
-def _tokenized_there(batch: list[str], share: float) -> Tokenized:
-    return tokenized(_worker_tokenizer[0], batch, share)
-
-
-def tokenized(tokenizer: Tokenizer, batch: list[str], share: float) -> Tokenized:
-    """A batch of documents as tokens, each followed by exactly one EOS; `share` of them held out."""
-    encoded = tokenizer.encode_batch(batch)
-    eos = np.array([tokenizer.eos_id], dtype=np.uint32)
-    lengths = np.array([len(ids) + 1 for ids in encoded], dtype=np.int64)
-    tokens = np.concatenate([part for ids in encoded for part in (np.asarray(ids, dtype=np.uint32), eos)])
-    raw = [text.encode("utf-8") for text in batch]
-    chosen = np.array([is_held_out(data, share) for data in raw])
-    return Tokenized(tokens, lengths, chosen, sum(map(len, raw)))
-
-
-def is_held_out(document: bytes, share: float) -> bool:
-    """Whether a document belongs to validation: by a hash of its content alone."""
-    if share in (0.0, 1.0):
-        return bool(share)
-    place = int.from_bytes(hashlib.blake2b(document, digest_size=8, key=b"linnet validation").digest(), "big")
-    return place < share * (1 << 64)
+    def share(self, index: int, documents: int) -> float | None:
+        """The share with `documents` read of source `index`; None where the whole is not known."""
+        if not self._totals:
+            return None
+        before = sum(self._totals[:index])
+        here = documents if self._by_documents else self._bytes
+        return min(1.0, (before + here) / sum(self._totals))

@@ -58,7 +58,6 @@ class Order:
 
     def __init__(self, windows: int, seed: int) -> None:
         self.windows, self.seed = windows, seed
-        self._epoch: tuple[int, Permutation] | None = None
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """Windows [n] of the global samples [n]."""
@@ -66,10 +65,5 @@ class Order:
         result = np.empty_like(samples)
         for epoch in np.unique(epochs):
             here = epochs == epoch
-            result[here] = self._permutation(int(epoch))(within[here])
+            result[here] = Permutation(self.windows, self.seed, int(epoch))(within[here])
         return result
-
-    def _permutation(self, epoch: int) -> Permutation:
-        if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = (epoch, Permutation(self.windows, self.seed, epoch))
-        return self._epoch[1]

@@ -1,4 +1,4 @@
-"""What the model sees, shown to a person."""
+"""What the model sees, shown to a person or told to a program."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from linnet.data.batches import IGNORE, TrainBatches, document_layout
 from linnet.text import Tokenizer
 
 _COLOURS = (36, 33, 35, 32, 34)
+_DIM, _BOLD = 2, 1
+_AROUND = 2  # rows of the table on each side of a border
 
 
 def describe(batches: TrainBatches, sample: int) -> dict[str, Any]:
-    """A global sample's index, window, source, and the sha256 of its token ids (little-endian int64)."""
+    """A global sample's index, window, source, and the sha256 of its token ids (little-endian int64).
+
+    The ids are the first input and then the targets, so a whole sequence of T has T + 1.
+    """
     windows = batches.windows
     window = int(batches.order(np.array([sample]))[0])
     tokens = windows.tokens(window)
@@ -27,28 +32,60 @@ def describe(batches: TrainBatches, sample: int) -> dict[str, Any]:
     }
 
 
-def show(batches: TrainBatches, tokenizer: Tokenizer, sample: int, limit: int, colour: bool = True) -> str:
-    """A sample as text: one colour a document, a bar where a document begins, then tokens with targets."""
-    facts = describe(batches, sample)
-    batch = batches.windows.batch(np.array([facts["window"]]))
-    tokens, targets = batch.tokens[0].numpy()[:limit], batch.targets[0].numpy()[:limit]
-    documents, positions = document_layout(batch.tokens.numpy(), batches.windows.eos_id)
-    pieces = []
-    for token, document in zip(tokens, documents[0][:limit], strict=True):
-        text = "⏎".join(tokenizer.decode([int(token)], skip_special=False).split("\n"))
-        bar = "┃" if token == batches.windows.eos_id else ""
-        pieces.append(f"{bar}\x1b[{_COLOURS[document % len(_COLOURS)]}m{text}\x1b[0m" if colour else bar + text)
-    header = f"sample {sample} · window {facts['window']} · {facts['source']} · sha256 {facts['sha256'][:12]}"
-    if batch.documents is None:
-        header += " · documents see each other (document_mask is off)"
-    rows = [
-        f"{index:>5} {int(position):>5} {_piece(tokenizer, token):<18} → {_piece(tokenizer, target)}"
-        for index, (token, target, position) in enumerate(zip(tokens, targets, positions[0], strict=False))
-        if index < 12
+def show(batches: TrainBatches, tokenizer: Tokenizer, sample: int, limit: int, colour: bool) -> str:
+    """The first `limit` places of a sample: its documents as text, then inputs beside their targets.
+
+    Each document has a colour and a title where it begins. Places whose target is not counted in
+    the loss are dimmed and said to be so.
+    """
+    facts, windows = describe(batches, sample), batches.windows
+    batch = windows.batch(np.array([facts["window"]]))
+    documents, positions = document_layout(batch.tokens.numpy(), windows.eos_id)
+    inputs, targets = batch.tokens[0].numpy()[:limit], batch.targets[0].numpy()[:limit]
+    documents, positions = documents[0][:limit], positions[0][:limit]
+    counted = targets != IGNORE
+    paint = _paint if colour else lambda text, _: text
+    head = f"sample {sample}: window {facts['window']:,} of {windows.count:,} from {facts['source']}"
+    apart = "documents are masked from each other" if windows.document_mask else "documents see each other"
+    lines = [
+        paint(head, _BOLD),
+        f"{batch.counted} of {windows.length} targets are counted; {apart}; sha256 {facts['sha256'][:16]}",
     ]
-    columns = f"{'index':>5} {'place':>5} {'input':<18}   target"
-    return "\n".join([header, "".join(pieces), columns, *rows, ""])
+    borders = [0, *(np.flatnonzero(np.diff(np.where(counted, documents, -1))) + 1).tolist()]
+    for begin, end in zip(borders, [*borders[1:], len(inputs)], strict=True):
+        if not counted[begin]:
+            lines.append(paint(f"── {end - begin} places that are not counted ──", _DIM))
+            continue
+        opens = inputs[begin] == windows.eos_id
+        lines.append(
+            paint("── a document begins ──" if opens else "── goes on from the window before ──", _DIM)
+        )
+        text = tokenizer.decode(inputs[begin:end].tolist(), skip_special=False)
+        colour_of = _COLOURS[int(documents[begin]) % len(_COLOURS)]
+        lines += [paint(_printable(line), colour_of) for line in text.split("\n")]
+    if limit < windows.length:
+        lines.append(paint(f"── {windows.length - limit} more places (--tokens) ──", _DIM))
+    lines += ["", paint(f"{'place':>6} {'position':>8}  {'input':<20}    target", _DIM)]
+    near = sorted({place for border in borders for place in range(border - _AROUND, border + _AROUND + 1)})
+    for before, place in zip([0, *near], near, strict=False):
+        if not 0 <= place < len(inputs):
+            continue
+        if place > before + 1:
+            lines.append(paint(f"{'⋮':>6}", _DIM))
+        row = f"{place:>6} {positions[place]:>8}  {_piece(tokenizer, inputs[place]):<20} →  "
+        row += _piece(tokenizer, targets[place]) if counted[place] else "(not counted)"
+        lines.append(paint(row, _COLOURS[int(documents[place]) % len(_COLOURS)] if counted[place] else _DIM))
+    return "\n".join([*lines, ""])
+
+
+def _paint(text: str, code: int) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def _printable(text: str) -> str:
+    """Text without the characters that steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in text)
 
 
 def _piece(tokenizer: Tokenizer, token: int) -> str:
-    return "(not counted)" if token == IGNORE else repr(tokenizer.decode([int(token)], skip_special=False))
+    return repr(tokenizer.decode([int(token)], skip_special=False))

@@ -7,15 +7,15 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from linnet.config import Section
+from linnet.config import Layers, Section, validate
 
 
 class Source(Section):
     """One place that documents come from: exactly one of `path`, `dataset`, `builtin`.
 
-    `path` is a file, a folder or a glob (txt, jsonl, json lines in gz or zst, parquet, nanoGPT's bin).
+    `path` is a file, a folder or a glob (txt, jsonl, json, also packed as gz or zst; parquet; nanoGPT's bin).
     `dataset` is a Hugging Face dataset's name, with its configuration in `name` and its `split`.
-    `builtin` is `world`, the generated small world, of which `documents` are taken.
+    `builtin` is `world`, the generated small world. `documents` is the most that are taken.
     """
 
     path: str | None = None
@@ -75,8 +75,12 @@ def _from_word(word: str) -> dict[str, str]:
 
 
 def source_of(word: str, text_field: str = "text") -> Source:
-    """A source from one word, as the command line takes it."""
-    return Source.model_validate({**_from_word(word), "text_field": text_field})
+    """A source from one word, as the command line takes it.
+
+    Raises:
+        RequestError: when the word names no kind of source that there is.
+    """
+    return validate(Source, Layers({**_from_word(word), "text_field": text_field}, {(): word}))
 
 
 Sources = Annotated[tuple[Source, ...], BeforeValidator(_as_sources)]
@@ -87,7 +91,8 @@ class DataSettings(Section):
 
     Without `validation_sources`, `validation_fraction` of the documents is held out, chosen by a
     hash of their content. `document_mask` keeps packed documents from seeing each other and starts
-    positions anew at each. `preprocessing_processes` 0 means one a core.
+    positions anew at each. `num_workers` threads make batches ahead. `preprocessing_processes` 0 means
+    one a core.
     """
 
     sources: Sources = Field(min_length=1)

@@ -94,11 +94,13 @@ class Split:
 
     def _map(self, shard: int) -> np.ndarray:
         if shard not in self._maps:
-            self._maps[shard] = np.memmap(self.shards[shard].path, dtype=self.dtype, mode="r")
+            self._maps[shard] = mapped(self.shards[shard], self.dtype)
         return self._maps[shard]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": {}}  # a worker process opens its own
+
+def mapped(shard: Shard, dtype: np.dtype) -> np.ndarray:
+    """A shard's tokens [tokens], read from disk as they are used."""
+    return np.asarray(np.memmap(shard.path, dtype=dtype, mode="r", shape=(shard.tokens,)))
 
 
 @dataclass(frozen=True)
@@ -125,20 +127,16 @@ def open_store(folder: Path) -> Store:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise RequestError("there is no token store here", str(folder), "run linnet data build") from None
-    except json.JSONDecodeError:
+    except ValueError:
         raise RequestError("this is not valid JSON", str(path), "delete the folder and build again") from None
     if facts["format"] > FORMAT:
         raise RequestError("this store was made by a newer Linnet", str(path), "update Linnet")
     dtype = np.dtype(facts["dtype"])
     splits = {name: _split(folder, facts["splits"][name], dtype) for name in SPLITS}
-    digest = hashlib.sha256()
-    for name in SPLITS:
-        for shard in splits[name].shards:
-            digest.update(f"{name} {shard.tokens} {shard.sha256}\n".encode())
     tokenizer = facts["tokenizer"]
     return Store(
         splits["train"], splits["validation"], tokenizer["eos_id"], tokenizer["vocab_size"],
-        digest.hexdigest(), folder, facts,
+        shards_fingerprint(splits), folder, facts,
     )  # fmt: skip
 
 
@@ -147,9 +145,19 @@ def _split(folder: Path, facts: dict[str, Any], dtype: np.dtype) -> Split:
     for shard in shards:
         size = shard.path.stat().st_size if shard.path.exists() else -1
         if size != shard.tokens * dtype.itemsize:
-            what = "is missing" if size < 0 else f"has {size} bytes instead of {shard.tokens * dtype.itemsize}"
-            raise RequestError(f"this shard {what}", str(shard.path), "delete the store's folder and build again")
+            what = (
+                "is missing" if size < 0 else f"has {size} bytes instead of {shard.tokens * dtype.itemsize}"
+            )
+            raise RequestError(
+                f"this shard {what}", str(shard.path), "delete the store's folder and build again"
+            )
     return Split(shards, dtype, tuple(Span(**span) for span in facts["spans"]))
+
+
+def shards_fingerprint(splits: dict[str, Split]) -> str:
+    """What decides every token of a store: the sizes and hashes of its shards."""
+    lines = [f"{name} {shard.tokens} {shard.sha256}\n" for name in SPLITS for shard in splits[name].shards]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def damaged_shards(store: Store) -> list[Path]:

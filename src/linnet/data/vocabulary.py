@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from linnet.config import RequestError
-from linnet.data.build import DEFAULT_WORLD, cache_folder, fingerprint, is_held_out
 from linnet.data.documents import texts
+from linnet.data.keys import cache_folder, fingerprint, key_of, unwritable
 from linnet.data.settings import DataSettings
+from linnet.data.tokenising import is_held_out
 from linnet.text import Tokenizer, TokenizerSettings, load_tokenizer, train_tokenizer
 from linnet.text.settings import TRAINED
 
@@ -35,38 +34,40 @@ def tokenizer_for(settings: TokenizerSettings, data: DataSettings) -> Tokenizer:
 
 
 def _keep(tokenizer: Tokenizer, folder: Path) -> None:
-    aside = folder.with_name(f"{folder.name}.partial")
+    """Save a tokenizer whole or not at all; another process may be doing the same."""
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        tokenizer.save(aside)
-        if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", suffix=".partial", dir=folder.parent))
+        try:
+            tokenizer.save(aside)
+            aside.chmod(0o755)  # a temporary folder is for its owner alone
             aside.replace(folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
-        raise RequestError(f"the cache cannot be written ({error.strerror})", str(folder.parent),
-                           "set data.cache_dir or LINNET_CACHE to a folder that can") from None  # fmt: skip
+        if not (folder / "tokenizer.json").exists():
+            raise unwritable(folder.parent, error) from None
 
 
 def _key(settings: TokenizerSettings, data: DataSettings) -> str:
-    facts = {
-        "format": _FORMAT,
-        "sources": [fingerprint(source) for source in data.sources],
-        "fraction": None if data.validation_sources else data.validation_fraction,
-        "vocab_size": settings.vocab_size,
-        "train_megabytes": settings.train_megabytes,
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+    return key_of(
+        format=_FORMAT,
+        sources=[fingerprint(source) for source in data.sources],
+        fraction=None if data.validation_sources else data.validation_fraction,
+        vocab_size=settings.vocab_size,
+        train_megabytes=settings.train_megabytes,
+    )
 
 
 def _training_text(settings: TokenizerSettings, data: DataSettings) -> Iterator[str]:
-    """Training documents, held-out ones left out, up to `train_megabytes` of each source's share."""
-    share = 0.0 if data.validation_sources else data.validation_fraction
-    left = settings.train_megabytes * 1e6
+    """Training documents, held-out ones left out; each source may fill an equal part of `train_megabytes`."""
+    held_out = 0.0 if data.validation_sources else data.validation_fraction
     for source in data.sources:
-        for count, text in enumerate(texts(source)):
-            if left <= 0 or (source.builtin and source.documents is None and count >= DEFAULT_WORLD):
-                break
-            raw = text.encode("utf-8")
-            if not is_held_out(raw, share):
+        left = settings.train_megabytes * 1e6 / len(data.sources)
+        for text in texts(source):
+            raw = text.encode()
+            if not is_held_out(raw, 0.0 if source.builtin else held_out):
                 left -= len(raw)
                 yield text
+            if left <= 0:
+                break
