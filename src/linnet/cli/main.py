@@ -7,6 +7,7 @@ request with everything saved.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -15,12 +16,13 @@ from linnet.cli import bench, checkpoints, data, machine, talk, train
 from linnet.config import LinnetError
 
 STOPPED = 75
+# ClickException: of click, or of the copy of it that newer typers carry.
+WrongUsage: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="linnet",
     help="Train small language models from raw text to a model you can talk to.",
     epilog="Begin with: linnet quickstart",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -41,24 +43,25 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _top(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version."
+    ),
 ) -> None:
     """Train small language models from raw text to a model you can talk to."""
 
 
 def main() -> None:
     """Run the program; an error a person can act on is one line on standard error."""
-    import click
-
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except LinnetError as error:
         print(f"linnet: {error.line()}", file=sys.stderr)
         code = error.exit_code
-    except click.ClickException as error:
-        error.show()
+    except WrongUsage as error:
+        what = " ".join(error.format_message().split()).rstrip(".")
+        print(f"linnet: {what[0].lower()}{what[1:]}; see linnet --help", file=sys.stderr)
         code = 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("linnet: stopped; run the same command again to go on", file=sys.stderr)
         code = STOPPED
     except BrokenPipeError:

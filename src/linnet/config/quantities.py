@@ -16,7 +16,10 @@ from linnet.config.errors import RequestError
 
 Unit = Literal["steps", "tokens", "epochs"]
 _SCALE = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
-_PATTERN = re.compile(r"^\s*([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([kKmMbBtT]?)\s*([A-Za-z]+)\s*$")
+_PATTERN = re.compile(
+    r"^\s*([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([kmbt]?)\s*(steps?|tokens?|epochs?)\s*$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -45,19 +48,17 @@ def parse_length(value: Any) -> Length:
     """Read `"300 steps"`, `"10B tokens"`, `"1.5 epochs"`.
 
     Raises:
-        RequestError: when there is no unit, an unknown unit, or an amount that is not positive.
+        RequestError: when there is no unit that is known here, or an amount that is not positive.
     """
     if isinstance(value, Length):
         return value
     mend = "write for example '300 steps', '10B tokens' or '2 epochs'"
     match = _PATTERN.match(value) if isinstance(value, str) else None
     if match is None:
-        raise RequestError(f"{value!r} is not a length", mend=mend)
+        raise RequestError(f"{value!r} is not a length in steps, tokens or epochs", mend=mend)
     number, scale, word = match.groups()
     unit = word.lower() if word.lower().endswith("s") else word.lower() + "s"
-    amount = float(number.replace(",", "").replace("_", "")) * _SCALE[scale.lower()]
-    if unit not in ("steps", "tokens", "epochs"):
-        raise RequestError(f"{value!r} has no unit known here", mend=mend)
+    amount = round(float(number.replace(",", "").replace("_", "")) * _SCALE[scale.lower()], 6)  # 2.3k is 2300
     if not amount > 0:
         raise RequestError(f"{value!r} is not a length above zero", mend=mend)
     if unit == "steps" and not amount.is_integer():

@@ -4,4 +4,13 @@ from linnet.recipe.folder import RunFolder, read_recipe
 from linnet.recipe.live import live, prepare_pretraining
 from linnet.recipe.recipe import Recipe, as_yaml, load_recipe, shipped
 
-__all__ = ["Recipe", "RunFolder", "as_yaml", "live", "load_recipe", "prepare_pretraining", "read_recipe", "shipped"]
+__all__ = [
+    "Recipe",
+    "RunFolder",
+    "as_yaml",
+    "live",
+    "load_recipe",
+    "prepare_pretraining",
+    "read_recipe",
+    "shipped",
+]

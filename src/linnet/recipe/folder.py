@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from linnet.config import Layers, RequestError, from_file, validate
+from linnet.config import Layers, RequestError, RunError, from_file, validate
 from linnet.recipe.recipe import Recipe, as_yaml
 from linnet.train import CheckpointFolder
 
@@ -43,6 +43,8 @@ _MAY_CHANGE = (
     "pretrain.data.preprocessing_processes",
     "pretrain.data.cache_dir",
 )
+
+_BEGINNING = (".lock", ".recipe.yaml.part")  # all that a run killed at its very beginning leaves
 
 
 class RunFolder:
@@ -81,8 +83,10 @@ class RunFolder:
             raise RequestError("the run folder cannot be written", str(nearest), "give another --run")
         if kept.exists():
             self._compare(recipe, validate(Recipe, from_file(kept)))
-        elif self.path.exists() and any(self.path.iterdir()):
-            raise RequestError("this folder holds something else than a run", str(self.path), "give another --run")
+        elif self.path.exists() and any(item.name not in _BEGINNING for item in self.path.iterdir()):
+            raise RequestError(
+                "this folder holds something else than a run", str(self.path), "give another --run"
+            )
 
     def _compare(self, wanted: Recipe, kept: Recipe) -> None:
         before, now = _leaves(kept.model_dump(mode="json")), _leaves(wanted.model_dump(mode="json"))
@@ -132,8 +136,12 @@ class RunFolder:
                 raise RequestError("another process is training this run", str(self.path),
                                    "wait for it, or give another --run") from None  # fmt: skip
             aside = self.path / ".recipe.yaml.part"
-            aside.write_text(as_yaml(recipe), encoding="utf-8")
-            aside.replace(self.path / "recipe.yaml")
+            try:
+                aside.write_text(as_yaml(recipe), encoding="utf-8")
+                aside.replace(self.path / "recipe.yaml")
+            except OSError as error:
+                raise RunError(f"the recipe cannot be written ({error.strerror})", str(self.path),
+                               "make room and run the same command again") from None  # fmt: skip
             yield
 
 

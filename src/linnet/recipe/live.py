@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from linnet.config import RequestError
+from linnet.config import RequestError, RunError
 from linnet.data.batches import TrainBatches, Windows
 from linnet.data.build import Progress as BuildObserver
 from linnet.data.build import build
@@ -18,13 +18,13 @@ from linnet.data.store import Store
 from linnet.data.vocabulary import tokenizer_for
 from linnet.hardware import Choices, choose, describe, detect, peak_flops
 from linnet.infer import Generator, SamplingSettings
-from linnet.model import Transformer, count_parameters, flops_per_token, initialize, load_model
+from linnet.model import Transformer, count_parameters, flops_per_token, initialize, load_model, read_spec
 from linnet.objectives import NextToken
 from linnet.observe import EventLog, Observer, Observers, RunStarted, draw
 from linnet.recipe.folder import RunFolder
 from linnet.recipe.recipe import Recipe, as_yaml
 from linnet.text import Tokenizer
-from linnet.train import Checkpoint, CheckpointFolder, Meter, Outcome, Trainer
+from linnet.train import Checkpoint, CheckpointFolder, Meter, Outcome, Trainer, verify
 from linnet.train.engines import LocalEngine
 
 SAMPLE_TEMPERATURE, SAMPLE_TOP_K = 0.8, 50
@@ -92,6 +92,8 @@ def live(
     run = RunFolder(folder)
     if not fresh:
         run.check(recipe)
+    if fresh or not run.checkpoints(1, "pretrain").latest():
+        _check_start(recipe)
     prepared = prepare_pretraining(recipe, on_build)
     if fresh:
         run.set_aside()
@@ -103,8 +105,16 @@ def live(
         finally:
             observers.close()
         if outcome != "stopped":
-            draw(run.events, run.curves)
+            _draw(run)
     return outcome
+
+
+def _draw(run: RunFolder) -> None:
+    try:
+        draw(run.events, run.curves)
+    except OSError as error:
+        raise RunError(f"the curves cannot be drawn ({error.strerror})", str(run.curves),
+                       "all else is saved; make room and run the same command again") from None  # fmt: skip
 
 
 def pretrain(prepared: Prepared, checkpoints: CheckpointFolder, observe: Observer) -> Outcome:
@@ -112,6 +122,8 @@ def pretrain(prepared: Prepared, checkpoints: CheckpointFolder, observe: Observe
     recipe, stage = prepared.recipe, prepared.recipe.pretrain
     checkpoints.clean()
     latest = checkpoints.latest()
+    if latest:
+        verify(latest)
     model = _model(recipe, latest)
     length = stage.data.sequence_length
     choices = prepared.choices
@@ -123,7 +135,9 @@ def pretrain(prepared: Prepared, checkpoints: CheckpointFolder, observe: Observe
 
     def sample() -> list[tuple[str, str]]:
         prompts = list(stage.sample_prompts)
-        return [(p, done.text) for p, done in zip(prompts, generator.generate(prompts, settings), strict=True)]
+        return [
+            (p, done.text) for p, done in zip(prompts, generator.generate(prompts, settings), strict=True)
+        ]
 
     trainer = Trainer(
         engine=engine,
@@ -171,13 +185,25 @@ def _model(recipe: Recipe, latest: Checkpoint | None) -> Transformer:
     if latest:
         return load_model(latest.model_folder, recipe.model)
     if recipe.pretrain.init_from:
-        return load_model(_model_folder(Path(recipe.pretrain.init_from).expanduser()), recipe.model)
+        return load_model(_model_folder(recipe.pretrain.init_from), recipe.model)
     model = Transformer(recipe.model)
     initialize(model, recipe.seed)
     return model
 
 
-def _model_folder(path: Path) -> Path:
+def _check_start(recipe: Recipe) -> None:
+    """Refuse an `init_from` that is no model of the recipe's shape, before anything is touched."""
+    if not recipe.pretrain.init_from:
+        return
+    found, wanted = read_spec(_model_folder(recipe.pretrain.init_from)), recipe.model
+    for name in ("architecture", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"):
+        if getattr(found, name) != getattr(wanted, name):
+            raise RequestError(
+                f"its {name} is {getattr(found, name)} and the recipe's {getattr(wanted, name)}",
+                f"pretrain.init_from={recipe.pretrain.init_from}", f"set model.{name} to it, or give another model",
+            )  # fmt: skip
+
+
+def _model_folder(word: str) -> Path:
+    path = Path(word).expanduser()
     return path / "model" if (path / "model" / "config.json").exists() else path
-
-

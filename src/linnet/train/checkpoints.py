@@ -16,6 +16,9 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +58,7 @@ class Checkpoint:
 
     def load_tensors(self, into: dict[str, Tensor]) -> None:
         """Fill the given tensors in place from `state/`."""
-        if into:
+        with _one_process():
             dcp.load(dict(into), checkpoint_id=self.path / "state", no_dist=True)
 
 
@@ -100,17 +103,19 @@ class CheckpointFolder:
                 eos_id=tokenizer.eos_id, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id,
             )  # fmt: skip
             tokenizer.save(aside / "model")
-            if tensors:
+            with _one_process():
                 dcp.save(dict(tensors), checkpoint_id=aside / "state", no_dist=True)
             (aside / "state" / "trainer.json").write_text(json.dumps(trainer, indent=1), encoding="utf-8")
             manifest = self._manifest(aside, step, facts)
             (aside / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
             _sync(aside)
-            if final.exists():
-                discard(final)
+            before = self.folder / f".{step_name(step)}.before"
+            if final.exists():  # saved again with more to say; a kill right here is mended by `clean`
+                final.rename(before)
             aside.rename(final)
             _sync_folder(self.folder)
-        except Exception as error:
+            shutil.rmtree(before, ignore_errors=True)
+        except (Exception, dcp.CheckpointException) as error:  # torch's is no Exception
             shutil.rmtree(aside, ignore_errors=True)
             reason = _reason(error)
             if reason is None:
@@ -162,7 +167,11 @@ class CheckpointFolder:
                 discard(checkpoint.path)
 
     def clean(self) -> None:
-        """Remove what an interrupted save or removal left; it was never a checkpoint."""
+        """Remove what an interrupted save or removal left, and take back a checkpoint about to be replaced."""
+        for before in self.folder.glob(".step-*.before"):
+            final = self.folder / before.stem.removeprefix(".")
+            if not final.exists():
+                before.rename(final)
         for path in self.folder.glob(".step-*"):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -184,11 +193,16 @@ def open_checkpoint(path: Path) -> Checkpoint:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         newer = manifest["format"] > FORMAT
-    except OSError:
-        raise RequestError("there is no whole checkpoint here (no manifest.json)", str(path),
-                           "give a step-… folder of a run") from None  # fmt: skip
+        int(manifest["step"]), dict(manifest["files"])
+    except OSError as error:
+        raise RequestError(
+            f"the manifest cannot be read ({error.strerror}), so this is no whole checkpoint", str(file),
+            "remove the folder, or give another",
+        ) from None  # fmt: skip
     except (ValueError, KeyError, TypeError):
-        raise RequestError("the manifest is damaged", str(file), "remove the checkpoint and go on from another") from None
+        raise RequestError(
+            "the manifest is damaged", str(file), "remove the checkpoint and go on from another"
+        ) from None
     if newer:
         raise RequestError("this checkpoint was made by a newer Linnet", str(path), "update Linnet")
     return Checkpoint(path, manifest)
@@ -206,7 +220,9 @@ def verify(checkpoint: Checkpoint) -> None:
         if not path.exists():
             raise RunError("this file of the checkpoint is missing", str(path), mend)
         if path.stat().st_size != facts["size"]:
-            raise RunError(f"this file has {path.stat().st_size} bytes instead of {facts['size']}", str(path), mend)
+            raise RunError(
+                f"this file has {path.stat().st_size} bytes instead of {facts['size']}", str(path), mend
+            )
         if _sha256(path) != facts["sha256"]:
             raise RunError("this file is damaged (its sha256 has changed)", str(path), mend)
 
@@ -214,6 +230,14 @@ def verify(checkpoint: Checkpoint) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _one_process() -> Iterator[None]:
+    """Without torch's warning that nobody else takes part: nobody should."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is", category=UserWarning)
+        yield
 
 
 def _sync(folder: Path) -> None:

@@ -17,7 +17,9 @@ _TABLES = ("embed_tokens.weight", "embed_positions.weight", "lm_head.weight")
 
 def optimizers_for(model: nn.Module, settings: TrainSettings) -> list[torch.optim.Optimizer]:
     """The optimizers of a model; every trainable parameter is in exactly one group of one of them."""
-    matrices, tables, vectors = [], [], []
+    matrices: list[Tensor] = []
+    tables: list[Tensor] = []
+    vectors: list[Tensor] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             kind = tables if name.endswith(_TABLES) else matrices if parameter.dim() == 2 else vectors
@@ -38,7 +40,10 @@ def optimizers_for(model: nn.Module, settings: TrainSettings) -> list[torch.opti
 
 
 def _adamw(decayed: list[Tensor], plain: list[Tensor], settings: TrainSettings) -> torch.optim.Optimizer:
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
     device = (decayed or plain)[0].device.type
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],

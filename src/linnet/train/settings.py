@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from linnet.config import LengthField, Section
+from linnet.config import LengthField, Section, share_of
 
 _GLOBAL = "write 'train_batch_size': the sequences of one optimizer step over all devices"
 
@@ -41,7 +41,7 @@ class TrainSettings(Section):
     logging_steps: PositiveInt = 10
     eval_steps: NonNegativeInt = 500
     eval_sequences: PositiveInt | None = 512
-    sample_prompts: list[str] = [""]
+    sample_prompts: list[str] = Field(default=[""])
     sample_tokens: NonNegativeInt = 64
     save_steps: NonNegativeInt = 500
     save_minutes: float = Field(default=0.0, ge=0)
@@ -89,12 +89,11 @@ class TrainSettings(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> TrainSettings:
-        if isinstance(self.micro_batch_size, int):
-            if self.micro_batch_size > self.train_batch_size:
-                raise ValueError(
-                    f"micro_batch_size {self.micro_batch_size} is over train_batch_size "
-                    f"{self.train_batch_size}; make it at most that"
-                )
+        if isinstance(self.micro_batch_size, int) and self.micro_batch_size > self.train_batch_size:
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} is over train_batch_size "
+                f"{self.train_batch_size}; make it at most that"
+            )
         for name in ("warmup_steps", "decay_steps"):
             value = getattr(self, name)
             if isinstance(value, float) and value >= 1 and not value.is_integer():
@@ -111,8 +110,6 @@ class TrainSettings(Section):
         Raises:
             ValueError: with what is too long and what would fit.
         """
-        from linnet.config import share_of
-
         warmup, decay = share_of(self.warmup_steps, total), share_of(self.decay_steps, total)
         if warmup > total:
             raise ValueError(f"warmup_steps {warmup} is longer than the run of {total} steps; shorten it")

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from linnet.config import RequestError, RunError
@@ -19,7 +18,7 @@ from linnet.data.batches import Batch, TrainBatches, Windows, validation_batches
 from linnet.objectives import Objective
 from linnet.observe import Anomaly, Evaluated, Observer, Resumed, RunEnded, Sampled, Saved, StepDone
 from linnet.text import Tokenizer
-from linnet.train.checkpoints import Checkpoint, CheckpointFolder, verify
+from linnet.train.checkpoints import Checkpoint, CheckpointFolder
 from linnet.train.engines import Engine, StopRequested, Terms, Update
 from linnet.train.meter import Meter
 from linnet.train.schedules import schedule
@@ -85,7 +84,7 @@ class Trainer:
             except BaseException as error:
                 self.observe(RunEnded(self.progress.step, f"failed: {error}", time.perf_counter() - began))
                 raise
-            if self._saved_step != self.progress.step:
+            if not self._is_saved():
                 self.save()
         self.observe(RunEnded(self.progress.step, outcome, time.perf_counter() - began))
         return outcome
@@ -95,7 +94,17 @@ class Trainer:
         rate = schedule(s, self.total_steps)
         stream = self.batches.stream(at.step, self.total_steps, self.workers, self.pin_memory)
         self.meter.start()
-        while at.step < self.total_steps:
+        while True:
+            # Looking and saving come first: a stop may have cut this step's evaluation short.
+            if self._due(s.eval_steps) and at.evaluated_at != at.step:
+                self.evaluate(stop)
+            due = self._due(s.save_steps) or self._save_is_due_by_clock() or self._is_best()
+            if due and not self._is_saved():
+                self.save()
+            if stop():
+                raise StopRequested
+            if at.step >= self.total_steps:
+                return "finished"
             if self._stopped_early():
                 return "early stopping"
             with self.meter.waiting_for_data():
@@ -105,17 +114,16 @@ class Trainer:
             learning_rate = rate(at.step)
             update = self.engine.update(terms, learning_rate)
             self._count(batch, terms, update, learning_rate)
-            if self._due(s.eval_steps):
-                self.evaluate(stop)
-            if self._due(s.save_steps) or self._save_is_due_by_clock() or at.best_step == at.step:
-                self.save()
-            if stop():
-                raise StopRequested
-        return "finished"
 
     def _due(self, every: int) -> bool:
         step = self.progress.step
-        return step == self.total_steps or bool(every and step % every == 0)
+        return step >= self.total_steps or bool(every and step and step % every == 0)
+
+    def _is_best(self) -> bool:
+        return self.progress.best_step == self.progress.step
+
+    def _is_saved(self) -> bool:
+        return self._saved_step == self.progress.step
 
     def _stopped_early(self) -> bool:
         patience = self.settings.early_stopping_patience
@@ -134,7 +142,9 @@ class Trainer:
             at.skipped_in_a_row = 0
         else:
             at.skipped, at.skipped_in_a_row = at.skipped + 1, at.skipped_in_a_row + 1
-            self.observe(Anomaly(at.step, f"loss or gradients are not finite: step {at.step} changed nothing"))
+            self.observe(
+                Anomaly(at.step, f"loss or gradients are not finite: step {at.step} changed nothing")
+            )
             if at.skipped_in_a_row >= SKIPPED_IN_A_ROW:
                 raise RunError(
                     f"{SKIPPED_IN_A_ROW} steps in a row had a loss or gradients that are not finite", "",
@@ -162,7 +172,7 @@ class Trainer:
         )  # fmt: skip
         terms = self.engine.evaluate(self.objective, (windows.batch(chosen) for chosen in rows), interrupted)
         loss = terms.mean()
-        at.evaluated_at = at.step
+        at.evaluated_at, self._saved_step = at.step, -1  # a checkpoint of this step does not know of it yet
         if loss < at.best_loss:
             at.best_loss, at.evaluations_since_best = loss, 0
             at.best_step = at.step if self.settings.keep_best else None
@@ -200,13 +210,11 @@ class Trainer:
         return saved
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint whose model the engine already holds.
+        """Go on from a checkpoint, verified, whose model the engine already holds.
 
         Raises:
-            RunError: when a file of the checkpoint is damaged.
             RequestError: when the data is no longer what the run began with.
         """
-        verify(checkpoint)
         state = checkpoint.trainer_state()
         if state["data_fingerprint"] != self.data_fingerprint:
             raise RequestError(
@@ -217,6 +225,8 @@ class Trainer:
         self.engine.load_numbers(state["engine"])
         self.progress = Progress(**state["progress"])
         self._saved_step = self.progress.step
+        if self.progress.best_step is not None:  # a kill may have come between the save and this
+            self.checkpoints.mark_best(self.progress.best_step, self.progress.best_loss)
         self.observe(Resumed(self.progress.step, str(checkpoint.path)))
 
 

@@ -50,7 +50,9 @@ class Engine(Protocol):
     def update(self, terms: Terms, learning_rate: float) -> Update:
         """Unscale, clip, check that all is finite, and only then apply."""
 
-    def evaluate(self, objective: Objective, batches: Iterable[Batch], interrupted: Callable[[], bool]) -> Terms:
+    def evaluate(
+        self, objective: Objective, batches: Iterable[Batch], interrupted: Callable[[], bool]
+    ) -> Terms:
         """Loss over held-out batches, without gradients or dropout."""
 
     def optimizer_state(self) -> dict[str, Tensor]:

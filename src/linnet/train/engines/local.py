@@ -32,6 +32,7 @@ class LocalEngine:
         self.device = torch.device(choices.device.value)
         self.model = prepare(model, choices, settings.gradient_checkpointing)
         self.optimizers = optimizers_for(model, settings)
+        self._make_optimizer_state()
         self.max_grad_norm, self.seed = settings.max_grad_norm, seed
         self.scale = LossScale.for_fp16() if choices.loss_scaling else LossScale()
         self._automatic = settings.micro_batch_size == "auto"
@@ -39,7 +40,9 @@ class LocalEngine:
 
     @property
     def _parameters(self) -> list[Tensor]:
-        return [p for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]]
+        return [
+            p for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]
+        ]
 
     def accumulate(
         self, objective: Objective, batch: Batch, step: int, interrupted: Callable[[], bool]
@@ -110,7 +113,9 @@ class LocalEngine:
             optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
-    def evaluate(self, objective: Objective, batches: Iterable[Batch], interrupted: Callable[[], bool]) -> Terms:
+    def evaluate(
+        self, objective: Objective, batches: Iterable[Batch], interrupted: Callable[[], bool]
+    ) -> Terms:
         """Loss over held-out batches, without gradients or dropout.
 
         Raises:
@@ -136,7 +141,11 @@ class LocalEngine:
         }
 
     def load_optimizer_state(self, load: Callable[[dict[str, Tensor]], None]) -> None:
-        """Make the state tensors an optimizer would make at its first step, and have `load` fill them."""
+        """Have `load` fill the state tensors in place."""
+        load(self.optimizer_state())
+
+    def _make_optimizer_state(self) -> None:
+        """The state an optimizer would make at its first step, made now: a run may be saved before that."""
         for optimizer in self.optimizers:
             adam = isinstance(optimizer, torch.optim.AdamW)
             for group in optimizer.param_groups:
@@ -150,19 +159,18 @@ class LocalEngine:
                         }
                     else:
                         optimizer.state[p] = {"momentum_buffer": torch.zeros_like(p)}
-        load(self.optimizer_state())
 
     def numbers(self) -> dict[str, Any]:
         """Loss scale and micro-batch size."""
         return {
-            "loss_scale": self.scale.value,
+            "loss_scale": self.scale.value if self.scale.dynamic else None,
             "since_overflow": self.scale.since_overflow,
             "micro_batch_size": self.micro_batch_size,
         }
 
     def load_numbers(self, numbers: dict[str, Any]) -> None:
         """Take back what `numbers` gave. A micro-batch picked automatically stays what it was: sums stay equal."""
-        if self.scale.dynamic and numbers["loss_scale"] > 1:
+        if self.scale.dynamic and numbers["loss_scale"] is not None:
             self.scale.value, self.scale.since_overflow = numbers["loss_scale"], numbers["since_overflow"]
         if self._automatic:
             self.micro_batch_size = numbers["micro_batch_size"]

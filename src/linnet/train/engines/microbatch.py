@@ -13,9 +13,7 @@ _ACTIVATIONS = 40  # values kept for backward per token, layer and hidden unit, 
 _USABLE = 0.8
 
 
-def micro_batch_size(
-    settings: TrainSettings, choices: Choices, spec: ModelSpec, sequence_length: int
-) -> int:
+def micro_batch_size(settings: TrainSettings, choices: Choices, spec: ModelSpec, sequence_length: int) -> int:
     """The recipe's own number, or the largest that divides the batch and should fit.
 
     On a GPU the estimate counts activations against the memory that is free once weights,
@@ -35,4 +33,3 @@ def micro_batch_size(
         fitting = CPU_TOKENS // sequence_length
     fitting = max(1, min(fitting, settings.train_batch_size))
     return max(n for n in range(1, fitting + 1) if settings.train_batch_size % n == 0)
-
