@@ -157,7 +157,7 @@ def test_ignored_rows_contribute_exactly_nothing_even_when_not_finite(
 
 def mask_instead_of_selecting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs what accelerators run."""
-    monkeypatch.setattr(module, "_waits_for_nothing", lambda device: False)
+    monkeypatch.setattr(module, "_reads_freely", lambda device: False)
     monkeypatch.setattr(module, "_softmax_for", lambda *_: module._softmax_at_once)
 
 
@@ -277,6 +277,27 @@ def test_works_under_compile_of_what_surrounds_it() -> None:
     expected = plain(hidden.sin(), weight, targets)[0]
     step = torch.compile(lambda h: linear_cross_entropy(h.sin(), weight, targets) * 2, backend="eager")
     torch.testing.assert_close(step(hidden), expected * 2)
+
+
+def test_compiled_softmax_is_compiled_and_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerators compile the softmax: four graphs at most (gradients or not, full or last chunk)."""
+    graphs = 0
+
+    def count(graph: torch.fx.GraphModule, inputs: object) -> object:
+        nonlocal graphs
+        graphs += 1
+        return graph
+
+    case = make_case(tokens=37)
+    expected = chunked(*case)
+    mask_instead_of_selecting(monkeypatch)
+    compiled = torch.compile(module._softmax_at_once, dynamic=True, backend=count)
+    monkeypatch.setattr(module, "_softmax_for", lambda *_: compiled)
+    for chunk in (8, 16, 20):
+        for ours, reference in zip(chunked(*case, chunk), expected, strict=True):
+            assert relative_error(ours, reference) < 1e-12
+        per_token_losses(*case, chunk_tokens=chunk)
+    assert 1 <= graphs <= 4
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
