@@ -304,3 +304,15 @@ def test_exit_codes_and_streams_as_a_shell_sees_them(file: Path, tmp_path: Path)
     unknown = shell("trian")
     assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
     assert shell("--version").stdout.startswith("linnet ")
+
+
+def test_ctrl_c_says_that_the_work_can_go_on_and_exits_75(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("linnet.hardware.detect", interrupted)
+    monkeypatch.setattr("sys.argv", ["linnet", "doctor"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 75
+    assert "run the same command again" in capsys.readouterr().err

@@ -36,8 +36,8 @@ def corpus() -> np.ndarray:
     return tokens
 
 
-def windows_of(folder: Path, tokens: np.ndarray, mask: bool = True, padded: bool = True) -> Windows:
-    return Windows(split_of(folder, tokens), LENGTH, EOS, mask, padded)
+def windows_of(folder: Path, tokens: np.ndarray, mask: bool = True) -> Windows:
+    return Windows(split_of(folder, tokens), LENGTH, EOS, mask)
 
 
 def all_batches(batches: TrainBatches, steps: range, **how: int) -> list[Batch]:
@@ -51,14 +51,12 @@ def same(first: Batch, second: Batch) -> bool:
 
 def test_every_token_is_a_target_exactly_once_an_epoch(tmp_path: Path, corpus: np.ndarray) -> None:
     windows = windows_of(tmp_path, corpus)
-    for padded, expected in ((True, len(corpus)), (False, len(corpus) // LENGTH * LENGTH)):
-        windows = windows_of(tmp_path, corpus, padded=padded)
-        batches = TrainBatches(windows, 1, seed=5)
-        for epoch in (0, 1):
-            steps = range(epoch * windows.count, (epoch + 1) * windows.count)
-            targets = torch.cat([batches[step].targets.flatten() for step in steps])
-            counted = np.sort(targets[targets != IGNORE].numpy())
-            assert np.array_equal(counted, np.sort(corpus[:expected]))
+    batches = TrainBatches(windows, 1, seed=5)
+    for epoch in (0, 1):
+        steps = range(epoch * windows.count, (epoch + 1) * windows.count)
+        targets = torch.cat([batches[step].targets.flatten() for step in steps])
+        counted = np.sort(targets[targets != IGNORE].numpy())
+        assert np.array_equal(counted, np.sort(corpus))
 
 
 def test_a_target_is_the_next_token_also_across_windows_and_shards(

@@ -37,7 +37,9 @@ def bench(
     if as_json:
         typer.echo(json.dumps({"recipe": chosen.name, **dataclasses.asdict(found)}, indent=2))
         return
-    of_peak = f", {100 * found.mfu:.1f}% of the datasheet's {found.peak_flops / 1e12:,.0f}" if found.mfu else ""
+    of_peak = ""
+    if found.mfu and found.peak_flops:
+        of_peak = f", {100 * found.mfu:.1f}% of the datasheet's {found.peak_flops / 1e12:,.0f}"
     rows = {
         "machine": describe(choices.machine),
         "model": f"{found.parameters / 1e6:,.1f}M parameters, {found.precision}, {found.attention} attention, "

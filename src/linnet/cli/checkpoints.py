@@ -39,7 +39,9 @@ def list_(run: Path = RUN, as_json: bool = typer.Option(False, "--json", help="F
         return
     for row in rows:
         loss = "" if row["best_val_loss"] is None else f"  best val loss so far {row['best_val_loss']:.4f}"
-        typer.echo(f"{row['path']}  step {row['step']:,}  {row['tokens']:,} tokens  {row['bytes'] / 1e6:,.1f} MB{loss}")
+        typer.echo(
+            f"{row['path']}  step {row['step']:,}  {row['tokens']:,} tokens  {row['bytes'] / 1e6:,.1f} MB{loss}"
+        )
 
 
 def verify(run: Path = RUN) -> None:

@@ -16,6 +16,7 @@ from linnet.cli import bench, checkpoints, data, machine, talk, train
 from linnet.config import LinnetError
 
 STOPPED = 75
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 # ClickException: of click, or of the copy of it that newer typers carry.
 WrongUsage: Any = typer.BadParameter.__mro__[2]
 
@@ -62,11 +63,13 @@ def main() -> None:
         print(f"linnet: {what[0].lower()}{what[1:]}; see linnet --help", file=sys.stderr)
         code = 2
     except (KeyboardInterrupt, typer.Abort):
-        print("linnet: stopped; run the same command again to go on", file=sys.stderr)
-        code = STOPPED
+        code = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
+    if code == INTERRUPTED:
+        print("linnet: stopped; run the same command again to go on", file=sys.stderr)
+        code = STOPPED
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -55,7 +55,12 @@ def generate(
     prompts = prompt or [""]
     if as_json:
         for text, done in zip(prompts, generator.generate(prompts, settings), strict=True):
-            row = {"prompt": text, "text": done.text, "finish_reason": done.finish_reason, "ids": list(done.ids)}
+            row = {
+                "prompt": text,
+                "text": done.text,
+                "finish_reason": done.finish_reason,
+                "ids": list(done.ids),
+            }
             typer.echo(json.dumps(row, ensure_ascii=False))
         return
     for text in prompts:
@@ -116,7 +121,7 @@ def _load(folder: Path) -> Generator:
 def _settings(section: type[SamplingSettings], **values: object) -> SamplingSettings:
     from linnet.config import Layers, validate
 
-    places = {(name,): f"--{name.replace('_', '-')}" for name in values}
+    places: dict[tuple[str, ...], str] = {(name,): f"--{name.replace('_', '-')}" for name in values}
     return validate(section, Layers(dict(values), places))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -28,7 +28,9 @@ def train(
     recipe: str = typer.Argument(..., help="A shipped recipe's name, or a recipe file."),
     overrides: list[str] = OVERRIDES,
     run: Path = typer.Option(None, "--run", help="The run folder [default: runs/NAME]."),
-    fresh: bool = typer.Option(False, "--fresh", help="Set an earlier run of this folder aside and begin again."),
+    fresh: bool = typer.Option(
+        False, "--fresh", help="Set an earlier run of this folder aside and begin again."
+    ),
 ) -> None:
     """Train a recipe in a run folder; the same command again goes on where it stopped.
 
@@ -42,7 +44,9 @@ def train(
 def quickstart(
     overrides: list[str] = OVERRIDES,
     run: Path = typer.Option(None, "--run", help="The run folder [default: runs/quickstart]."),
-    fresh: bool = typer.Option(False, "--fresh", help="Set an earlier run of this folder aside and begin again."),
+    fresh: bool = typer.Option(
+        False, "--fresh", help="Set an earlier run of this folder aside and begin again."
+    ),
 ) -> None:
     """Train a small model on the built-in data, in minutes on two CPU cores, and hear it speak.
 
@@ -70,7 +74,7 @@ def _live(recipe: Recipe, run: Path | None, fresh: bool) -> Path:
         typer.echo("stopped with everything saved; run the same command again to go on")
         raise typer.Exit(STOPPED)
     typer.echo(f"curves: {folder / 'curves.png'}")
-    typer.echo(f"talk to it: linnet generate {folder} --prompt \"...\"")
+    typer.echo(f'talk to it: linnet generate {folder} --prompt "..."')
     return folder
 
 
@@ -101,7 +105,7 @@ def recipes(
         shown = json.dumps(recipe.model_dump(mode="json"), indent=2) if as_json else as_yaml(recipe).rstrip()
         typer.echo(shown)
         return
-    rows = []
+    rows: list[dict[str, Any]] = []
     for each in shipped():
         recipe = load_recipe(each)
         count = count_parameters(recipe.model)

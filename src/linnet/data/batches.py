@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -73,20 +73,16 @@ class Batch:
 class Windows:
     """A split cut into windows of `length` targets; each token is a target once.
 
-    Args:
-        padded: keep the last window when tokens run out in it, filled up with targets that are not
-            counted; otherwise it is left out.
+    The last window, where tokens run out, is filled up with targets that are not counted.
     """
 
-    def __init__(
-        self, split: Split, length: int, eos_id: int, document_mask: bool, padded: bool = True
-    ) -> None:
+    def __init__(self, split: Split, length: int, eos_id: int, document_mask: bool) -> None:
         self.split, self.length, self.eos_id = split, length, eos_id
-        self.document_mask, self.padded = document_mask, padded
-        self.count = (split.tokens + length - 1 if padded else split.tokens) // length
+        self.document_mask = document_mask
+        self.count = (split.tokens + length - 1) // length
 
     def tokens(self, window: int) -> np.ndarray:
-        """The window's first input and its targets [length + 1]; of a padded last window, as many as there are."""
+        """The window's first input and its targets [length + 1]; of the last window, as many as there are."""
         start = window * self.length
         stop = min(start + self.length, self.split.tokens)
         if start:
@@ -143,7 +139,9 @@ class TrainBatches:
         facts = (w.length, w.eos_id, w.document_mask, w.count, self.order.seed)
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
-    def stream(self, start: int, stop: int, workers: int = 0, pin: bool = False) -> Iterator[Batch]:
+    def stream(
+        self, start: int, stop: int, workers: int = 0, pin: bool = False
+    ) -> Generator[Batch, None, None]:
         """Batches of steps start..stop, made ahead by `workers` threads (0: here, when asked for).
 
         Closing the iterator, or leaving it, ends the threads.

@@ -62,7 +62,7 @@ def prepare_pretraining(recipe: Recipe, on_build: BuildObserver | None = None) -
     train = TrainBatches(
         Windows(store.train, length, store.eos_id, masked), stage.train_batch_size, recipe.seed
     )
-    validation = Windows(store.validation, length, store.eos_id, masked, padded=True)
+    validation = Windows(store.validation, length, store.eos_id, masked)
     total = stage.duration.steps(stage.train_batch_size * length, train.windows.count * length)
     try:
         stage.check_schedule(total)

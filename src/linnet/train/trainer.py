@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from linnet.text import Tokenizer
 from linnet.train.checkpoints import Checkpoint, CheckpointFolder
 from linnet.train.engines import Engine, StopRequested, Terms, Update
 from linnet.train.meter import Meter
-from linnet.train.schedules import schedule
+from linnet.train.schedules import Schedule, schedule
 from linnet.train.settings import TrainSettings
 from linnet.train.stopping import StopSignals
 
@@ -90,10 +91,15 @@ class Trainer:
         return outcome
 
     def _loop(self, stop: StopSignals) -> Outcome:
-        s, at = self.settings, self.progress
-        rate = schedule(s, self.total_steps)
+        at = self.progress
+        rate = schedule(self.settings, self.total_steps)
         stream = self.batches.stream(at.step, self.total_steps, self.workers, self.pin_memory)
         self.meter.start()
+        with closing(stream):
+            return self._steps(stream, rate, stop)
+
+    def _steps(self, stream: Iterator[Batch], rate: Schedule, stop: StopSignals) -> Outcome:
+        s, at = self.settings, self.progress
         while True:
             # Looking and saving come first: a stop may have cut this step's evaluation short.
             if self._due(s.eval_steps) and at.evaluated_at != at.step:
@@ -108,7 +114,7 @@ class Trainer:
             if self._stopped_early():
                 return "early stopping"
             with self.meter.waiting_for_data():
-                batch: Batch = next(stream)
+                batch = next(stream)
             batch = self.objective.prepare(self.engine.model, batch)
             terms = self.engine.accumulate(self.objective, batch, at.step, stop)
             learning_rate = rate(at.step)
