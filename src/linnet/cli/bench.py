@@ -31,8 +31,8 @@ def bench(
     from linnet.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides)
-    choices = choose(chosen.hardware, detect())
     stage = chosen.pretrain
+    choices = choose(chosen.hardware, detect(), stage.data.sequence_length, chosen.model.attention_dropout)
     found = measure_step(chosen.model, stage, stage.data, choices, steps, warmup, chosen.seed)
     if as_json:
         typer.echo(json.dumps({"recipe": chosen.name, **dataclasses.asdict(found)}, indent=2))

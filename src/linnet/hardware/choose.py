@@ -15,7 +15,7 @@ from linnet.config.section import Section
 from linnet.hardware.device import Device, Kind
 
 Precision = Literal["fp32", "bf16", "fp16"]
-Attention = Literal["sdpa", "flex", "varlen"]
+Attention = Literal["sdpa", "eager", "flex", "varlen"]
 ValueT = TypeVar("ValueT")
 
 
@@ -24,7 +24,7 @@ class HardwareSettings(Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    attention: Literal["auto", "sdpa", "flex", "varlen"] = "auto"
+    attention: Literal["auto", "sdpa", "eager", "flex", "varlen"] = "auto"
     compile: Literal["auto"] | bool = "auto"
     deterministic: bool = False
 
@@ -65,8 +65,20 @@ class Choices:
         return {name: getattr(self, name).line for name in names}
 
 
-def choose(settings: HardwareSettings, device: Device) -> Choices:
+EAGER_TOKENS = 256  # up to here a compiled plain softmax beats the fused kernel on a CPU (docs/log.md)
+
+
+def choose(
+    settings: HardwareSettings,
+    device: Device,
+    sequence_length: int | None = None,
+    attention_dropout: float = 0.0,
+) -> Choices:
     """Turn settings into picks for the machine that `device` describes.
+
+    Args:
+        sequence_length: of the run, where it is known; a short one has another best attention path.
+        attention_dropout: of the model; not every path has it.
 
     Raises:
         RequestError: when something was asked for that this machine cannot do.
@@ -75,12 +87,17 @@ def choose(settings: HardwareSettings, device: Device) -> Choices:
     machine = device if place.value == device.kind else device.cpu
     assert machine is not None
     precision = _precision(settings, machine)
+    compiled = _compile(settings, machine)
+    attention = _attention(settings, machine, precision.value, attention_dropout)
+    short = sequence_length is not None and sequence_length <= EAGER_TOKENS
+    if settings.attention == "auto" and machine.kind == "cpu" and compiled.value and short:
+        attention = Pick("eager", f"compiled, it is the fastest on a CPU up to {EAGER_TOKENS} tokens")
     return Choices(
         machine=machine,
         device=place,
         precision=precision,
-        attention=_attention(settings, machine, precision.value),
-        compile=_compile(settings, machine),
+        attention=attention,
+        compile=compiled,
         deterministic=_deterministic(settings, machine),
     )
 
@@ -157,11 +174,15 @@ def _short(device: Device) -> str:
     return f"the {' '.join(words)}"
 
 
-def _attention(settings: HardwareSettings, device: Device, precision: Precision) -> Pick[Attention]:
+def _attention(
+    settings: HardwareSettings, device: Device, precision: Precision, dropout: float
+) -> Pick[Attention]:
+    no_dropout = "it has no attention dropout" if dropout else ""
     obstacles: dict[str, str] = {
-        "varlen": _varlen_obstacle(device, precision),
-        "flex": _flex_obstacle(device),
+        "varlen": _varlen_obstacle(device, precision) or no_dropout,
+        "flex": _flex_obstacle(device) or no_dropout,
         "sdpa": "",
+        "eager": "",
     }
     asked = settings.attention
     if asked != "auto":
@@ -170,7 +191,7 @@ def _attention(settings: HardwareSettings, device: Device, precision: Precision)
         return Pick(asked, "as asked")
     if device.kind != "cuda":
         place = "a CPU" if device.kind == "cpu" else "an Apple GPU"
-        return Pick("sdpa", f"the one path that trains on {place}")
+        return Pick("sdpa", f"the fused path that trains on {place}")
     if not obstacles["varlen"]:
         return Pick("varlen", "packed documents without computing what the mask would drop")
     modern = device.capability is not None and device.capability >= (8, 0)

@@ -50,7 +50,7 @@ def prepare_pretraining(recipe: Recipe, on_build: BuildObserver | None = None) -
         RequestError: for anything about the recipe that cannot be had here.
     """
     stage = recipe.pretrain
-    choices = choose(recipe.hardware, detect())
+    choices = choose(recipe.hardware, detect(), stage.data.sequence_length, recipe.model.attention_dropout)
     tokenizer = tokenizer_for(recipe.tokenizer, stage.data)
     if tokenizer.vocab_size > recipe.model.vocab_size:
         raise RequestError(

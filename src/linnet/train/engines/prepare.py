@@ -18,8 +18,27 @@ from linnet.model import Transformer
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed instead of handing it back to the system.
+
+    A step frees and asks again for the same large tensors; every page handed back is cleared and
+    faulted in anew, a seventh of a step on a CPU (docs/log.md). glibc only; elsewhere nothing is done.
+    """
+    import ctypes
+
+    trim_threshold, mmap_max = -1, -4  # names of mallopt's parameters in malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+
+
 def prepare(model: Transformer, choices: Choices, gradient_checkpointing: bool) -> Transformer:
     """Put the model on its device and set how it computes."""
+    if choices.device.value == "cpu":
+        keep_freed_memory()
     if choices.deterministic.value:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
