@@ -181,3 +181,20 @@ def test_peak_is_known_only_where_the_chip_and_the_precision_are() -> None:
     assert peak_flops(T4, "bf16") is None
     assert peak_flops(PLAIN_CPU, "fp32") is None
     assert peak_flops(gpu("NVIDIA Some Future Card", (13, 0)), "bf16") is None
+
+
+def test_short_sequences_on_a_compiling_cpu_are_attended_to_by_the_plain_formula():
+    picks = choose(HardwareSettings(), SERVER_CPU, sequence_length=128)
+    assert picks.attention.value == "eager"
+    assert choose(HardwareSettings(), SERVER_CPU, sequence_length=2048).attention.value == "sdpa"
+    assert choose(HardwareSettings(compile=False), SERVER_CPU, sequence_length=128).attention.value == "sdpa"
+    assert (
+        choose(HardwareSettings(attention="sdpa"), SERVER_CPU, sequence_length=128).attention.value == "sdpa"
+    )
+    assert choose(HardwareSettings(), H200, sequence_length=128).attention.value == "varlen"
+
+
+def test_attention_dropout_is_never_given_to_a_path_without_it():
+    assert choose(HardwareSettings(), H200, attention_dropout=0.1).attention.value == "sdpa"
+    with pytest.raises(RequestError, match="it has no attention dropout"):
+        choose(HardwareSettings(attention="varlen"), H200, attention_dropout=0.1)

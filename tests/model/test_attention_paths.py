@@ -10,7 +10,7 @@ from families import FOUR, SPECS, network, tokens
 from torch import Tensor
 
 from linnet.config import RequestError
-from linnet.model.attention import Lengths, attention_path, varlen_mask
+from linnet.model.attention import Lengths, Path, attention_path, varlen_mask
 
 # Document numbers of each row; a row's first document may carry the number of the row before it, as when
 # a document is cut at the end of a row: what lies in another row can never be attended to.
@@ -20,6 +20,7 @@ LAYOUTS = {
     "single tokens": [[0, 1, 2, 3, 4, 5, 6, 7], [0, 0, 0, 1, 2, 2, 2, 3]],
     "one document": [[4, 4, 4, 4, 4, 4, 4, 4]],
 }
+EVERYWHERE: tuple[Path, ...] = ("sdpa", "eager")  # the paths that run forward and backward on any device
 HEADS = {"as many": (4, 4), "grouped": (4, 2), "one": (6, 1)}
 
 
@@ -61,10 +62,11 @@ def positions_of(documents: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_sdpa_is_softmax_within_each_document_forward_and_backward(layout: str, heads: str) -> None:
+@pytest.mark.parametrize("path", EVERYWHERE)
+def test_is_softmax_within_each_document_forward_and_backward(path: Path, layout: str, heads: str) -> None:
     documents = torch.tensor(LAYOUTS[layout])
     q, k, v = (x.requires_grad_() for x in inputs(documents.shape, HEADS[heads], torch.float64))
-    attend, mask_for = attention_path("sdpa")
+    attend, mask_for = attention_path(path)
     ours = attend(q, k, v, mask_for(documents), 0.0)
     expected = reference(q, k, v, documents)
     torch.testing.assert_close(ours, expected, atol=1e-12, rtol=1e-10)
@@ -76,11 +78,12 @@ def test_sdpa_is_softmax_within_each_document_forward_and_backward(layout: str, 
 
 
 @pytest.mark.parametrize("heads", HEADS)
-def test_sdpa_without_documents_is_causal(heads: str) -> None:
+@pytest.mark.parametrize("path", EVERYWHERE)
+def test_without_documents_it_is_causal(path: Path, heads: str) -> None:
     q, k, v = inputs((2, 9), HEADS[heads])
     expected = reference(q, k, v, torch.zeros(2, 9, dtype=torch.long))
     torch.testing.assert_close(
-        attention_path("sdpa")[0](q, k, v, None, 0.0).double(), expected, atol=1e-5, rtol=0
+        attention_path(path)[0](q, k, v, None, 0.0).double(), expected, atol=1e-5, rtol=0
     )
 
 
@@ -95,6 +98,16 @@ def test_flex_on_the_cpu_is_softmax_within_each_document_forward(heads: str) -> 
     torch.testing.assert_close(ours.double(), reference(q, k, v, documents), atol=1e-5, rtol=0)
 
 
+def test_dropped_attention_weights_are_made_up_for_by_the_others() -> None:
+    q, k, v = inputs((4, 64), HEADS["grouped"] if "grouped" in HEADS else next(iter(HEADS.values())))
+    torch.manual_seed(0)
+    attend = attention_path("eager")[0]
+    kept = attend(q, k, v, None, 0.0)
+    mean = torch.stack([attend(q, k, v, None, 0.3) for _ in range(400)]).mean(0)
+    assert not torch.equal(attend(q, k, v, None, 0.3), kept)
+    assert (mean - kept).abs().mean() < 0.05 * kept.abs().mean()
+
+
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -102,7 +115,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 @needs_gpu
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("path", ["sdpa", "flex", "varlen"])
+@pytest.mark.parametrize("path", ["sdpa", "eager", "flex", "varlen"])
 def test_every_path_on_the_gpu_is_softmax_within_each_document(path: str, layout: str, heads: str) -> None:
     documents = torch.tensor(LAYOUTS[layout]).repeat_interleave(16, dim=1)
     dtype = torch.bfloat16  # the variable-length kernel knows half precisions only

@@ -55,14 +55,15 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
 
 
 def eager(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
-    """softmax(q kᵀ / sqrt(head)) v, written out; `mask` as for `sdpa`."""
+    """softmax(q kᵀ / sqrt(head)) v, written out, softmax in FP32 or above; `mask` as for `sdpa`."""
     length, groups = q.shape[1], q.shape[2] // k.shape[2]
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [B, heads, T, head]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     if mask is None:
         mask = torch.ones(length, length, dtype=torch.bool, device=q.device).tril()
-    scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+    wide = torch.promote_types(q.dtype, torch.float32)
+    scores = (q @ k.transpose(-1, -2)).to(wide) * q.shape[-1] ** -0.5
     weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(q.dtype)
     return (F.dropout(weights, dropout) @ v).transpose(1, 2)
 
