@@ -218,7 +218,7 @@ def test_a_run_folder_that_cannot_be_used(linnet: Linnet, file: Path, run: Path,
     refused(
         linnet("train", file, "--run", run, *FEW, "seed=6"), str(run), "begun with seed=5, not 6", "--fresh"
     )
-    refused(linnet("train", file, "--run", run, *FEW, "model.hidden_size=64", "seed=6"), "and 1 more")
+    refused(linnet("train", file, "--run", run, *FEW, "model.hidden_size=64", "seed=6"), "and another seed")
     with (run / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         refused(linnet("train", file, "--run", run, *FEW), "another process is training this run", "--run")

@@ -179,3 +179,14 @@ def test_whatever_else_changes_is_refused(corpus: Path, tmp_path: Path) -> None:
                 run.check(other)
             assert key in told.value.line()
     assert refused > 40
+
+
+def test_naming_another_tokenizer_leaves_the_others_size_behind(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "base: quickstart\nname: mine\ntokenizer:\n  name: my-tokenizer\nmodel: {vocab_size: 4096}\n"
+    )
+    assert load_recipe(str(mine)).tokenizer.vocab_size is None
+    assert load_recipe("quickstart", ["tokenizer.name=gpt2"]).tokenizer.vocab_size is None
+    kept = load_recipe("quickstart", ["tokenizer.name=trained"]).tokenizer
+    assert kept.vocab_size == load_recipe("quickstart").tokenizer.vocab_size

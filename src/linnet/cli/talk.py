@@ -64,8 +64,7 @@ def generate(
             typer.echo(json.dumps(row, ensure_ascii=False))
         return
     for text in prompts:
-        typer.echo(text, nl=False)
-        _stream(generator, text, settings)
+        _stream(generator, text, settings, echo=text)
 
 
 def chat(
@@ -137,8 +136,10 @@ def _converse(reply: Callable[[str], None]) -> None:
         reply(line)
 
 
-def _stream(generator: Generator, prompt: str, settings: SamplingSettings) -> None:
-    for piece in generator.stream(prompt, settings):
+def _stream(generator: Generator, prompt: str, settings: SamplingSettings, echo: str = "") -> None:
+    pieces = generator.stream(prompt, settings)  # a prompt that is refused is refused before it is shown
+    typer.echo(echo, nl=False)
+    for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()
     typer.echo("")

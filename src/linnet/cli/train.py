@@ -63,7 +63,7 @@ def _live(recipe: Recipe, run: Path | None, fresh: bool) -> Path:
     from linnet.recipe import RunFolder, live
 
     folder = run or Path("runs") / recipe.name
-    typer.echo(f"{recipe.name}: {recipe.description}\nrun folder: {folder}")
+    typer.echo(f"{recipe.name} in {folder}")
 
     def watch(opened: RunFolder) -> list[Console]:
         return [Console(earlier=effective(read_events(opened.events)))]

@@ -107,6 +107,8 @@ class DataSettings(Section):
     habits: ClassVar[Mapping[str, str]] = {
         "source": "write 'sources'",
         "path": "write 'sources'",
+        "text_field": "it belongs to a source: sources=[{path: FILE, text_field: NAME}]",
+        "documents": "it belongs to a source: sources=[{path: FILE, documents: 1000}]",
         "train_file": "write 'sources'",
         "dataset": "write 'sources: [{dataset: owner/name}]'",
         "dataset_name": "write 'sources: [{dataset: owner/name}]'",

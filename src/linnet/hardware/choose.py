@@ -7,8 +7,9 @@ instead; one that is only slow is taken and said to be slow.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from linnet.config.errors import RequestError
 from linnet.config.section import Section
@@ -27,6 +28,14 @@ class HardwareSettings(Section):
     attention: Literal["auto", "sdpa", "eager", "flex", "varlen"] = "auto"
     compile: Literal["auto"] | bool = "auto"
     deterministic: bool = False
+
+    habits: ClassVar[Mapping[str, str]] = {
+        "bf16": "write 'precision: bf16'",
+        "fp16": "write 'precision: fp16'",
+        "dtype": "write 'precision': fp32, bf16 or fp16",
+        "torch_compile": "write 'compile: true'",
+        "attn_implementation": "write 'attention': sdpa, eager, flex or varlen",
+    }
 
 
 @dataclass(frozen=True)

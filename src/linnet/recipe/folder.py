@@ -97,11 +97,12 @@ class RunFolder:
         ]
         if changed:
             key = changed[0]
-            more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+            more = f" (and another {', '.join(changed[1:])})" if len(changed) > 1 else ""
             raise RequestError(
-                f"this run was begun with {key}={before.get(key)}, not {now.get(key)}{more}", str(self.path),
-                "give another --run, or --fresh to set the old run aside and begin again",
-            )  # fmt: skip
+                f"this run was begun with {key}={_short(before.get(key))}, not {_short(now.get(key))}{more}",
+                str(self.path),
+                "to go on, repeat the KEY=VALUE it was begun with; else give another --run, or --fresh",
+            )
 
     def set_aside(self) -> Path | None:
         """Rename an earlier run, so that a fresh one can begin; nothing is deleted."""
@@ -153,6 +154,15 @@ def read_recipe(path: Path) -> Recipe:
     """
     layers: Layers = from_file(path / "recipe.yaml")
     return validate(Recipe, layers)
+
+
+def _short(value: Any) -> str:
+    """A value as a person would write it: what is not set left out."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {_short(v)}" for k, v in value.items() if v is not None) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_short, value)) + "]"
+    return str(value)
 
 
 def _leaves(value: Any, path: str = "") -> dict[str, Any]:

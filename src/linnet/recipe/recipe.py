@@ -82,7 +82,7 @@ def load_recipe(word: str, overrides: list[str] | None = None) -> Recipe:
     Raises:
         RequestError: one line with the place and the mend.
     """
-    layers = _layers(word).over(from_overrides(overrides or []))
+    layers = _laid_over(_layers(word), from_overrides(overrides or []))
     version = layers.values.get("version", VERSION)
     if isinstance(version, int) and version > VERSION:
         raise RequestError(f"this recipe is of version {version}, newer than this Linnet's {VERSION}",
@@ -104,8 +104,17 @@ def _layers(word: str, seen: tuple[str, ...] = ()) -> Layers:
         raise RequestError("there is no recipe of this name and no such file", word, mend)
     base = layers.values.pop("base", None)
     if base is not None:
-        layers = _layers(str(base), (*seen, word)).over(layers)
+        layers = _laid_over(_layers(str(base), (*seen, word)), layers)
     return layers
+
+
+def _laid_over(below: Layers, above: Layers) -> Layers:
+    """`above` over `below`; naming another tokenizer replaces the whole section, its size included."""
+    before, chosen = below.values.get("tokenizer"), above.values.get("tokenizer")
+    named_before = before.get("name") if isinstance(before, dict) else None
+    if isinstance(chosen, dict) and named_before and chosen.get("name", named_before) != named_before:
+        below = Layers({**below.values, "tokenizer": {}}, below.places)
+    return below.over(above)
 
 
 def as_yaml(recipe: Recipe) -> str:
