@@ -2,7 +2,8 @@
 # make test         environment, install, and every test
 # make check        lint, format, types
 # make gpu-check    everything that needs a GPU, measured; says what it skipped without one
-# make bench        a training step beside other programs' (see benchmarks/README.md)
+# make bench        a training step of a GPT-2 and a Llama beside other programs'
+#                   (BENCH="--nanogpt DIR --litgpt PYTHON" adds those; see benchmarks/README.md)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -37,7 +38,8 @@ gpu-check: $(BIN)/linnet
 	$(BIN)/python benchmarks/gpu_check.py
 
 bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/step.py $(BENCH)
+	$(BIN)/python benchmarks/step.py --recipe quickstart --batch 16 $(BENCH)
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

@@ -35,7 +35,9 @@ def commands(args: argparse.Namespace) -> dict[str, list[str]]:
         ],
         "transformers bf16 compiled": [python, str(PEERS), "transformers", *shape, "--precision", "bf16", "--compile"],
     }  # fmt: skip
-    if args.nanogpt:
+    from linnet.recipe import load_recipe
+
+    if args.nanogpt and load_recipe(args.recipe).model.architecture == "gpt2":  # the one shape it has
         checkout = ["--checkout", args.nanogpt]
         chosen["nanoGPT fp32 (its README on a CPU)"] = [python, str(PEERS), "nanogpt", *shape, *checkout]
         chosen["nanoGPT bf16 compiled"] = [
@@ -116,7 +118,7 @@ def main() -> None:
             rounds[name].append(run(command))
             shown = rounds[name][-1].get("error") or f"{rounds[name][-1]['tokens_per_second']:,.0f} tokens/s"
             print(f"round {number + 1} of {args.rounds}: {name}: {shown}", file=sys.stderr, flush=True)
-    left_out = [name for name in ("nanogpt", "litgpt") if not getattr(args, name)]
+    left_out = [name for name in ("nanoGPT", "litgpt") if not any(key.startswith(name) for key in chosen)]
     import torch
 
     from linnet.hardware import describe, detect
@@ -125,7 +127,7 @@ def main() -> None:
         f"# A training step of `{args.recipe}`, {args.batch} sequences\n\n{time.strftime('%Y-%m-%d')}, "
         f"{describe(detect())}, Python {platform.python_version()}, torch {torch.__version__}; "
         f"{args.rounds} rounds, each program in turn, best of {args.steps} steps each.\n"
-        + (f"Left out (not given): {', '.join(left_out)}.\n" if left_out else "")
+        + (f"Left out (not given, or without this shape): {', '.join(left_out)}.\n" if left_out else "")
     )
     text = f"{heading}\n{table(rounds)}\n"
     print(text)
