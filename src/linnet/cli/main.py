@@ -15,7 +15,6 @@ from linnet import __version__
 from linnet.cli import bench, checkpoints, data, machine, talk, train
 from linnet.config import LinnetError
 
-STOPPED = 75
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 # ClickException: of click, or of the copy of it that newer typers carry.
 WrongUsage: Any = typer.BadParameter.__mro__[2]
@@ -69,7 +68,7 @@ def main() -> None:
         code = 0
     if code == INTERRUPTED:
         print("linnet: stopped; run the same command again to go on", file=sys.stderr)
-        code = STOPPED
+        code = train.STOPPED
     sys.exit(code if isinstance(code, int) else 0)
 
 

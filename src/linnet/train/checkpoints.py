@@ -12,7 +12,6 @@ one before as it was. Loading a model reads safetensors and JSON and never unpic
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ from torch import Tensor
 
 from linnet import __version__
 from linnet.config import RequestError, RunError
+from linnet.data.store import sha256_of
 from linnet.model import Transformer, save_model
 from linnet.text import Tokenizer
 
@@ -135,7 +135,7 @@ class CheckpointFolder:
             "step": step,
             **facts,
             "files": {
-                path.relative_to(aside).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
+                path.relative_to(aside).as_posix(): {"size": path.stat().st_size, "sha256": sha256_of(path)}
                 for path in files
             },
         }
@@ -223,13 +223,8 @@ def verify(checkpoint: Checkpoint) -> None:
             raise RunError(
                 f"this file has {path.stat().st_size} bytes instead of {facts['size']}", str(path), mend
             )
-        if _sha256(path) != facts["sha256"]:
+        if sha256_of(path) != facts["sha256"]:
             raise RunError("this file is damaged (its sha256 has changed)", str(path), mend)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager
