@@ -24,9 +24,9 @@ from pathlib import Path
 import tiktoken
 from tokenizers import Tokenizer as LibraryTokenizer
 
-from linnet.data.build import build
-from linnet.data.documents import texts
 from linnet.data.settings import DataSettings, source_of
+from linnet.data.shards.build import build
+from linnet.data.sources.documents import texts
 from linnet.text import Tokenizer, load_tokenizer
 from linnet.text.bytelevel import recognise
 

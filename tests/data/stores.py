@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from linnet.data import tokenising, writing
-from linnet.data.store import Split
+from linnet.data.shards import tokenising, writing
+from linnet.data.shards.store import Split
 from linnet.text import Tokenizer
 
 

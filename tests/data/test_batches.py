@@ -12,7 +12,7 @@ import torch
 from linnet.config import RequestError
 from linnet.data.batches import IGNORE, Batch, TrainBatches, Windows, document_layout, validation_batches
 from linnet.data.peek import describe
-from linnet.data.store import Shard, Span, Split
+from linnet.data.shards.store import Shard, Span, Split
 
 EOS = 0
 LENGTH = 16
@@ -190,7 +190,7 @@ def test_a_stream_left_open_ends_with_the_program(tmp_path: Path, corpus: np.nda
 import numpy as np
 from pathlib import Path
 from linnet.data.batches import TrainBatches, Windows
-from linnet.data.store import Shard, Span, Split
+from linnet.data.shards.store import Shard, Span, Split
 shard = Shard(Path({str(tmp_path / "all.bin")!r}), {len(corpus)}, "")
 split = Split((shard,), np.dtype("<u2"), (Span("test", {len(corpus)}, 1),))
 stream = TrainBatches(Windows(split, 16, 0, True), 4, seed=0).stream(0, 1000, workers=2)

@@ -8,8 +8,8 @@ import pytest
 from stores import documents_of
 
 from linnet.config import RequestError
-from linnet.data.build import build
 from linnet.data.settings import DataSettings
+from linnet.data.shards.build import build
 from linnet.text import Tokenizer
 
 
@@ -89,7 +89,7 @@ def test_documents_are_found_wherever_looking_is_cut(
 ) -> None:
     as_nanogpt_writes(folder / "train.bin", documents, tokenizer.eos_id)
     expected = build(settings_for(folder / "train.bin"), tokenizer)
-    monkeypatch.setattr("linnet.data.bins._CHUNK", 97)
+    monkeypatch.setattr("linnet.data.shards.bins._CHUNK", 97)
     found = build(settings_for(folder / "train.bin"), tokenizer)
     assert (found.fingerprint, found.train.documents) == (expected.fingerprint, expected.train.documents)
 

@@ -10,11 +10,12 @@ import pytest
 from stores import contents, documents_of, small_pieces, texts_of
 
 from linnet.config import RequestError
-from linnet.data import documents, tokenising
-from linnet.data.build import BuildProgress, build
-from linnet.data.keys import store_key
 from linnet.data.settings import DataSettings
-from linnet.data.store import Store, token_dtype
+from linnet.data.shards import tokenising
+from linnet.data.shards.build import BuildProgress, build
+from linnet.data.shards.keys import store_key
+from linnet.data.shards.store import Store, token_dtype
+from linnet.data.sources import documents
 from linnet.text import Tokenizer, train_tokenizer
 
 
@@ -229,7 +230,7 @@ def test_progress_tells_the_share_that_was_read(
 ) -> None:
     import gzip
 
-    from linnet.data import reading
+    from linnet.data.sources import reading
 
     small_pieces(monkeypatch)
     monkeypatch.setattr(reading, "_BLOCK", 512)

@@ -12,9 +12,9 @@ import pytest
 import zstandard
 
 from linnet.config import RequestError
-from linnet.data import reading
-from linnet.data.documents import PIECE_CHARACTERS, files_of, texts
 from linnet.data.settings import Source, source_of
+from linnet.data.sources import reading
+from linnet.data.sources.documents import PIECE_CHARACTERS, files_of, texts
 
 STORIES = ["One morning\nTom woke up.", "Second: naïve café — “quoted” 日本語 🙂", "Third, the last."]
 

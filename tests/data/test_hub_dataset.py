@@ -15,7 +15,7 @@ from hub import Hub
 PROGRAM = """
 import json, sys
 from linnet.config import LinnetError
-from linnet.data.build import build
+from linnet.data.shards.build import build
 from linnet.data.settings import DataSettings
 from linnet.text import train_tokenizer
 

@@ -16,10 +16,10 @@ import pytest
 from stores import contents, small_pieces
 
 from linnet.config import RequestError, RunError
-from linnet.data import tokenising, writing
-from linnet.data.build import BuildProgress, build
 from linnet.data.settings import DataSettings
-from linnet.data.store import damaged_shards, open_store
+from linnet.data.shards import tokenising, writing
+from linnet.data.shards.build import BuildProgress, build
+from linnet.data.shards.store import damaged_shards, open_store
 from linnet.text import Tokenizer
 
 FORK = pytest.mark.skipif(sys.platform != "linux", reason="forks the test's own process")

@@ -13,9 +13,9 @@ from linnet.cli.main import app
 from linnet.cli.progress import BuildLine
 from linnet.config import RequestError
 from linnet.data.batches import TrainBatches, Windows
-from linnet.data.build import BuildProgress, build
 from linnet.data.peek import describe, show
 from linnet.data.settings import DataSettings
+from linnet.data.shards.build import BuildProgress, build
 from linnet.text import Tokenizer
 
 

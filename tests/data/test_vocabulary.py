@@ -7,8 +7,8 @@ import pytest
 
 from linnet.config import RequestError
 from linnet.data import vocabulary
-from linnet.data.build import build
 from linnet.data.settings import DataSettings
+from linnet.data.shards.build import build
 from linnet.data.vocabulary import tokenizer_for
 from linnet.text import Tokenizer, TokenizerSettings, train_tokenizer
 

@@ -35,7 +35,7 @@ def build(
 
     Example: linnet data build tinystories-30m pretrain.data.sources=stories.txt
     """
-    from linnet.data.store import damaged_shards
+    from linnet.data.shards.store import damaged_shards
     from linnet.recipe import load_recipe, prepare_pretraining
 
     with BuildLine() as line:
@@ -107,8 +107,8 @@ def tokenizer(
     Example: linnet data tokenizer stories/*.txt --vocab-size 4096 --out my-tokenizer
     """
     from linnet.config import RequestError
-    from linnet.data.documents import texts
     from linnet.data.settings import source_of
+    from linnet.data.sources.documents import texts
     from linnet.text import train_tokenizer
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

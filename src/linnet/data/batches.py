@@ -26,7 +26,7 @@ from torch import Tensor
 
 from linnet.config import RequestError
 from linnet.data.order import Order
-from linnet.data.store import Split
+from linnet.data.shards.store import Split
 
 IGNORE = -100  # a target that is not counted, as in torch.nn.functional.cross_entropy
 

@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from linnet.data.documents import texts
-from linnet.data.keys import cache_folder, fingerprint, key_of, unwritable
 from linnet.data.settings import DataSettings
-from linnet.data.tokenising import is_held_out
+from linnet.data.shards.keys import cache_folder, fingerprint, key_of, unwritable
+from linnet.data.shards.tokenising import is_held_out
+from linnet.data.sources.documents import texts
 from linnet.text import Tokenizer, TokenizerSettings, load_tokenizer, train_tokenizer
 from linnet.text.settings import TRAINED
 

@@ -20,7 +20,7 @@ import torch
 from linnet.config import RunError
 from linnet.data.batches import TrainBatches, Windows
 from linnet.data.settings import DataSettings
-from linnet.data.store import Shard, Split, token_dtype
+from linnet.data.shards.store import Shard, Split, token_dtype
 from linnet.hardware import (
     Choices,
     gpu_memory,

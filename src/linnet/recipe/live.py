@@ -12,9 +12,9 @@ from pathlib import Path
 
 from linnet.config import RequestError, RunError
 from linnet.data.batches import TrainBatches, Windows
-from linnet.data.build import Progress as BuildObserver
-from linnet.data.build import build
-from linnet.data.store import Store
+from linnet.data.shards.build import Progress as BuildObserver
+from linnet.data.shards.build import build
+from linnet.data.shards.store import Store
 from linnet.data.vocabulary import tokenizer_for
 from linnet.hardware import Choices, choose, describe, detect, peak_flops
 from linnet.infer import Generator, SamplingSettings

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from linnet import __version__
 from linnet.config import RequestError, RunError
-from linnet.data.store import sha256_of
+from linnet.data.shards.store import sha256_of
 from linnet.model import Transformer, save_model
 from linnet.text import Tokenizer
 

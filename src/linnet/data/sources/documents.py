@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from linnet.config import RequestError, RunError
-from linnet.data.reading import PACKED, Seen, lines, text_blocks, unseen
 from linnet.data.settings import Source
+from linnet.data.sources.reading import PACKED, Seen, lines, text_blocks, unseen
 
 SEPARATOR = "<|endoftext|>"
 PIECE_CHARACTERS = 16_384

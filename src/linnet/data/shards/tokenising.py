@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from linnet.config import RunError
-from linnet.data.store import token_dtype
+from linnet.data.shards.store import token_dtype
 from linnet.text import Tokenizer
 
 BATCH_CHARACTERS = 1 << 20

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from linnet.config import RequestError
-from linnet.data.documents import commit_of, files_of, kind_of, limit_of
 from linnet.data.settings import DataSettings, Source
-from linnet.data.store import FORMAT, sha256_of
+from linnet.data.shards.store import FORMAT, sha256_of
+from linnet.data.sources.documents import commit_of, files_of, kind_of, limit_of
 from linnet.text import Tokenizer
 
 
@@ -47,7 +47,7 @@ def fingerprint(source: Source) -> dict[str, Any]:
                 f"cannot be read ({error.strerror})", str(error.filename), "check the file"
             ) from None
     elif source.builtin:
-        world = Path(__file__).parent / "world"
+        world = Path(__file__).parents[1] / "world"
         facts["generator"] = [sha256_of(path) for path in sorted(world.glob("*.py"))]
     else:
         named = {"dataset", "name", "split", "text_field"}

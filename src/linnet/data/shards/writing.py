@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from linnet.config import RunError
-from linnet.data.store import SPLITS, Span
-from linnet.data.tokenising import Tokenised
+from linnet.data.shards.store import SPLITS, Span
+from linnet.data.shards.tokenising import Tokenised
 
 SHARD_TOKENS = 64 * 1024 * 1024
 

@@ -19,13 +19,13 @@ from itertools import islice
 from pathlib import Path
 
 from linnet.config import RequestError
-from linnet.data import writing
-from linnet.data.documents import files_of, kind_of, limit_of, texts
-from linnet.data.keys import cache_folder, store_key, unwritable
 from linnet.data.settings import DataSettings, Source
-from linnet.data.store import FORMAT, Store, open_store, token_dtype
-from linnet.data.tokenising import Tokenise, tokeniser
-from linnet.data.writing import ShardWriter
+from linnet.data.shards import writing
+from linnet.data.shards.keys import cache_folder, store_key, unwritable
+from linnet.data.shards.store import FORMAT, Store, open_store, token_dtype
+from linnet.data.shards.tokenising import Tokenise, tokeniser
+from linnet.data.shards.writing import ShardWriter
+from linnet.data.sources.documents import files_of, kind_of, limit_of, texts
 from linnet.hardware.host import cores
 from linnet.text import Tokenizer
 
@@ -53,7 +53,7 @@ def build(settings: DataSettings, tokenizer: Tokenizer, progress: Progress | Non
         RunError: when the disk is full or a dataset stops answering; a later build goes on from there.
     """
     if any(_is_token_file(source) for source in (*settings.sources, *settings.validation_sources)):
-        from linnet.data.bins import open_bins
+        from linnet.data.shards.bins import open_bins
 
         return open_bins(settings, tokenizer, cache_folder(settings))
     folder = cache_folder(settings) / "stores" / store_key(settings, tokenizer)

@@ -13,11 +13,20 @@ from pathlib import Path
 import numpy as np
 
 from linnet.config import RequestError
-from linnet.data.documents import files_of, kind_of
-from linnet.data.keys import key_of, unwritable
 from linnet.data.settings import DataSettings, Source
-from linnet.data.store import Shard, Span, Split, Store, mapped, sha256_of, shards_fingerprint, token_dtype
-from linnet.data.writing import write_durably
+from linnet.data.shards.keys import key_of, unwritable
+from linnet.data.shards.store import (
+    Shard,
+    Span,
+    Split,
+    Store,
+    mapped,
+    sha256_of,
+    shards_fingerprint,
+    token_dtype,
+)
+from linnet.data.shards.writing import write_durably
+from linnet.data.sources.documents import files_of, kind_of
 from linnet.text import Tokenizer
 
 _CHUNK = 1 << 24  # tokens looked at together
