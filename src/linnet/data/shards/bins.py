@@ -65,9 +65,9 @@ def _checked(sources: tuple[Source, ...], dtype: np.dtype, tokenizer: Tokenizer)
     for source in sources:
         files = files_of(source) if source.path else []
         if not files or any(kind_of(path) != ".bin" for path in files):
-            raise RequestError("text cannot be mixed with token files", source.label, "give one kind")
+            raise RequestError("text cannot be mixed with token files", source.title, "give one kind")
         if source.documents:
-            raise RequestError("token files are taken whole", source.label, "leave out 'documents'")
+            raise RequestError("token files are taken whole", source.title, "leave out 'documents'")
         shards += [_shard(path, dtype, tokenizer) for path in files]
     return tuple(shards)
 

@@ -83,7 +83,7 @@ def _lock(folder: Path) -> Iterator[None]:
 
 def _fill(folder: Path, settings: DataSettings, tokenizer: Tokenizer, progress: Progress) -> None:
     fraction = 0.0 if settings.validation_sources else settings.validation_fraction
-    label = ", ".join(source.label for source in settings.sources)
+    label = ", ".join(source.title for source in settings.sources)
     while True:
         aside = folder.with_name(f"{folder.name}-{fraction:g}.partial")
         writer = ShardWriter(aside, token_dtype(tokenizer.vocab_size), writing.SHARD_TOKENS)
@@ -96,7 +96,7 @@ def _fill(folder: Path, settings: DataSettings, tokenizer: Tokenizer, progress: 
         if not train + validation or (settings.validation_sources and not train):
             raise RequestError("there is no text in it", label, "give a source with at least one document")
         if settings.validation_sources:
-            names = ", ".join(source.label for source in settings.validation_sources)
+            names = ", ".join(source.title for source in settings.validation_sources)
             raise RequestError("there is no text in it", names, "give validation_sources with text")
         if fraction == 0.5 or train + validation == 1:
             raise RequestError(
@@ -125,13 +125,13 @@ def _write_sources(
     for index, (source, split, share) in enumerate(plan):
         if index < writer.source:
             continue
-        writer.begin_source(index, source.label)
+        writer.begin_source(index, source.title)
         reading.begin()
         documents = texts(source, split, reading.seen)
         for batch in tokenise(islice(documents, writer.documents, None), share):
             writer.add(batch)
             read = reading.share(index, writer.documents)
-            progress(BuildProgress(source.label, writer.documents, writer.text_bytes, read))
+            progress(BuildProgress(source.title, writer.documents, writer.text_bytes, read))
     writer.flush()
 
 

@@ -237,7 +237,7 @@ def commit_of(source: Source) -> str:
         return str(HfApi().dataset_info(source.dataset or "", revision=source.revision).sha)
     except Exception as error:  # offline, missing and gated all come as different kinds
         raise RequestError(
-            f"the dataset cannot be reached ({reason_of(error)})", source.label,
+            f"the dataset cannot be reached ({reason_of(error)})", source.title,
             "check its name and the network, or give files with path",
         ) from None  # fmt: skip
 
@@ -246,7 +246,7 @@ def _dataset(source: Source) -> Iterator[str]:
     try:
         import datasets
     except ImportError:
-        raise RequestError("a Hugging Face dataset needs the datasets library", source.label,
+        raise RequestError("a Hugging Face dataset needs the datasets library", source.title,
                            "pip install 'linnet[data]'") from None  # fmt: skip
     commit = commit_of(source)
     try:
@@ -254,11 +254,11 @@ def _dataset(source: Source) -> Iterator[str]:
             source.dataset, source.name, split=source.split, revision=commit, streaming=True
         )
         for index, row in enumerate(rows):
-            yield from _field(row, source.text_field, f"{source.label}, row {index}")
+            yield from _field(row, source.text_field, f"{source.title}, row {index}")
     except RequestError:
         raise
     except Exception as error:  # the library raises many kinds; each means that the rows did not come
-        raise RunError(f"the dataset could not be read ({reason_of(error)})", source.label,
+        raise RunError(f"the dataset could not be read ({reason_of(error)})", source.title,
                        "check its configuration, its split and the network") from None  # fmt: skip
 
 
