@@ -1,95 +1,252 @@
-"""A dataset by its name, through a hub on loopback. In processes of their own, because the
+"""Datasets by their names, through a hub on loopback. In processes of their own, because the
 libraries read their settings when they are imported."""
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
-from hub import Hub
+import zstandard
+from hub import COMMIT, Files, Hub
 
-PROGRAM = """
-import json, sys
-from linnet.config import LinnetError
-from linnet.data.shards.build import build
-from linnet.data.settings import DataSettings
-from linnet.text import train_tokenizer
+pytestmark = pytest.mark.slow
 
-texts = json.load(open(sys.argv[1]))
-for words in sys.argv[2:]:
+READ = """
+import functools, json, sys
+from huggingface_hub import hf_file_system
+from linnet.config import LinnetError, RequestError
+from linnet.data.settings import Source
+from linnet.data.sources import places
+from linnet.data.sources.documents import documents, files_of
+from linnet.data.sources.retrying import persistent
+
+places.READ_AHEAD = 1 << 16  # and the library asks again at once, so that our own patience is what is seen
+hf_file_system.http_backoff = functools.partial(hf_file_system.http_backoff, base_wait_time=0.01, max_wait_time=0.01)
+for words in sys.argv[1:]:
+    told, found = [], []
     try:
-        settings = DataSettings.model_validate(
-            {"sources": json.loads(words), "sequence_length": 16, "preprocessing_processes": 1})
-        tokenizer = train_tokenizer(texts, 300)
-        told = []
-        store = build(settings, tokenizer, told.append)
-        tokens = store.train.read(0, store.train.tokens)
-        print(json.dumps({"documents": store.train.documents + store.validation.documents,
-                          "key": store.folder.name, "text": tokenizer.decode(tokens.tolist()),
-                          "share": told[-1].share if told else None}))
+        asked = json.loads(words)
+        file, row = asked.pop("at", (0, 0))
+        source = Source.model_validate(asked)
+        files = files_of(source)
+        for document in persistent(lambda f, r: documents(source, files=files, file=f, row=r), file, row,
+                                   30, told.append):
+            found.append([document.text, document.file, document.row])
+        print(json.dumps({"files": [[f.path, f.name, f.size, f.version] for f in files], "told": told,
+                          "found": found}))
     except LinnetError as error:
-        print(json.dumps({"kind": type(error).__name__, "line": str(error)}))
+        print(json.dumps({"kind": "RequestError" if isinstance(error, RequestError) else "RunError", "line": str(error), "told": told, "found": found}))
 """
 
 
-@pytest.fixture
-def ask(tmp_path: Path, stories: list[str]):
-    texts = tmp_path / "texts.json"
-    texts.write_text(json.dumps(stories))
-
-    def run(url: str, *sources: dict, **more: str) -> list[dict]:
-        words = [json.dumps(source) for source in sources]
-        offline = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_TOKEN")
-        inherited = {name: value for name, value in os.environ.items() if name not in offline}
-        settings = {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1", **more}
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(texts), *words],
-            env=inherited | settings, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
-
-    return run
-
-
-def as_lines(stories: list[str], field: str) -> bytes:
-    return b"".join(json.dumps({field: text}).encode() + b"\n" for text in stories)
-
-
-@pytest.mark.slow
-def test_a_dataset_is_streamed_by_name_and_kept_by_commit(ask, stories: list[str]) -> None:
+def run(program: str, hub: Hub, home: Path, *words: str, **more: str) -> list[dict[str, Any]]:
+    """What a program prints that knows no other hub."""
     pytest.importorskip("datasets")
-    plain = {"dataset": "someone/stories"}
-    with Hub("someone/stories", {"train-00000.jsonl": as_lines(stories[:200], "text"),
-                                 "train-00001.jsonl": as_lines(stories[200:300], "text"),
-                                 "test-00000.jsonl": as_lines(stories[300:350], "text")}) as hub:  # fmt: skip
-        found, again, test, limited, wrong, split, missing = ask(
-            hub.url, plain, plain, {**plain, "split": "test"}, {**plain, "documents": 30},
-            {**plain, "text_field": "story"}, {**plain, "split": "nothing"}, {"dataset": "someone/else"},
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        env=hub.environment(home) | {"LINNET_CACHE": os.environ.get("LINNET_CACHE", str(home / "cache"))} | more,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def reading(hub: Hub, home: Path, *sources: dict[str, Any], **more: str) -> list[dict[str, Any]]:
+    return run(READ, hub, home, *map(json.dumps, sources), **more)
+
+
+def texts(answer: dict[str, Any]) -> list[str]:
+    assert "found" in answer, answer
+    return [text for text, _, _ in answer["found"]]
+
+
+def as_lines(stories: list[str], field: str = "text", **more: object) -> bytes:
+    return b"".join(json.dumps({**more, field: text}).encode() + b"\n" for text in stories)
+
+
+def as_parquet(stories: list[str], group: int = 10, **columns: list) -> bytes:
+    page = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"text": stories, **columns}), page, row_group_size=group)
+    return page.getvalue()
+
+
+def fineweb(named: dict[str, list[str]]) -> Files:
+    """Laid out as HuggingFaceFW/fineweb-edu: configurations in the README, samples beside dumps."""
+    card = """---
+license: odc-by
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/*/*
+- config_name: sample-10BT
+  data_files:
+  - split: train
+    path: sample/10BT/*
+- config_name: sample-100BT
+  data_files:
+  - split: train
+    path: sample/100BT/*
+---
+# A dataset
+"""
+    dump = {
+        "data/CC-MAIN-2013-20/train-00000-of-00014.parquet": ["dump"],
+        "sample/100BT/000_00000.parquet": ["more"],
+    }
+    files = {name: as_parquet(found, score=[3.5] * len(found)) for name, found in {**dump, **named}.items()}
+    return {".gitattributes": b"*.parquet filter=lfs\n", "README.md": card.encode(), **files}
+
+
+def smol(stories: list[str]) -> dict[str, Files]:
+    """Small datasets laid out as those of smol-160m."""
+    shard = "global-shard_0{}_of_10/local-shard_{}_of_10/shard_0000000{}_processed.jsonl.zst"
+    parts = [stories[start : start + 10] for start in range(0, 120, 10)]
+    dclm = {shard.format(1 + i // 4, i // 2 % 2, i % 2): zstandard.compress(as_lines(part, url="u", bff=[1]))
+            for i, part in enumerate(parts)}  # fmt: skip
+    code = {f"file-00000000000{i}.json.gz": gzip.compress(as_lines(part, "content", repo_name="r", copies="1"))
+            for i, part in enumerate(parts[:5])}  # fmt: skip
+    maths = {f"data/train-0000{i}-of-00003-5a023365406cb9c{i}.parquet": as_parquet(part, url=["u"] * 10)
+             for i, part in enumerate(parts[:3])}  # fmt: skip
+    card = b"---\nlicense: cc-by-4.0\n---\n# A dataset\n"
+    info = b"---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  splits:\n  - name: train\n---\n"
+    web = {f"sample/10BT/00{i}_00000.parquet": stories[100 * i : 100 * i + 100] for i in range(3)}
+    return {
+        "HuggingFaceFW/fineweb-edu": fineweb(web),
+        "mlfoundations/dclm-baseline-1.0": {"README.md": card, ".gitattributes": b"x", **dclm},
+        "codeparrot/codeparrot-clean": {"README.md": b"# CodeParrot\n", ".gitattributes": b"x", **code},
+        "open-web-math/open-web-math": {"README.md": info, **maths},
+    }  # fmt: skip
+
+
+SMOL = [
+    {"dataset": "HuggingFaceFW/fineweb-edu", "name": "sample-10BT"},
+    {"dataset": "mlfoundations/dclm-baseline-1.0"},
+    {"dataset": "codeparrot/codeparrot-clean", "text_field": "content"},
+    {"dataset": "open-web-math/open-web-math"},
+]
+
+
+def test_the_datasets_of_smol_160m_are_found_and_read_in_order(stories: list[str], tmp_path: Path) -> None:
+    with Hub(smol(stories)) as hub:
+        web, dclm, code, maths = reading(hub, tmp_path, *SMOL)
+        listings = [line for line in hub.asked if "/tree/" in line]
+    assert texts(web) == stories[:300]
+    assert texts(dclm) == stories[:120]
+    assert texts(code) == stories[:50]
+    assert texts(maths) == stories[:30]
+    root = f"hf://datasets/HuggingFaceFW/fineweb-edu@{COMMIT}"
+    assert [file[:2] for file in web["files"]] == [
+        [f"{root}/sample/10BT/00{i}_00000.parquet", f"sample/10BT/00{i}_00000.parquet"] for i in range(3)
+    ]
+    assert all(size > 100 and len(version) == 40 for _, _, size, version in web["files"])
+    assert [name for _, name, _, _ in dclm["files"]] == sorted(name for _, name, _, _ in dclm["files"])
+    assert len(dclm["files"]) == 12
+    assert len(listings) < 25
+
+
+def test_reading_goes_on_at_a_place_and_by_an_hf_path(stories: list[str], tmp_path: Path) -> None:
+    glob = "hf://datasets/HuggingFaceFW/fineweb-edu/sample/10BT/*.parquet"
+    with Hub(smol(stories)) as hub:
+        middle, path, folder, one, refs = reading(
+            hub, tmp_path, {**SMOL[0], "at": (1, 55)}, {"path": glob}, {"path": glob.rpartition("/")[0]},
+            {"path": glob.replace("*", "001_00000"), "at": (0, 98)},
+            {"path": "hf://datasets/open-web-math/open-web-math@refs%2Fconvert%2Fparquet/**/*.parquet"},
         )  # fmt: skip
-    assert found["documents"] == 300
-    assert stories[0] in found["text"]
-    assert again == {**found, "share": None}
-    assert (test["documents"], limited["documents"], limited["share"]) == (50, 30, 1)
-    assert len({found["key"], test["key"], limited["key"]}) == 3
-    assert wrong["kind"] == "RequestError"
-    assert "row 0: there is no field 'story'; its fields are text" in wrong["line"]
-    assert split["kind"] == "RunError"
-    assert "someone/stories: the dataset could not be read" in split["line"]
-    assert missing["kind"] == "RequestError"
-    assert "someone/else: the dataset cannot be reached" in missing["line"]
-    with Hub("someone/stories", {"train-00000.jsonl": as_lines(stories[:90], "text")}, "2" * 40) as hub:
-        (newer,) = ask(hub.url, plain)
-    assert newer["documents"] == 90
-    assert newer["key"] != found["key"]
-    pinned, gone = ask(hub.url, {**plain, "revision": "1" * 40}, plain)
-    assert pinned == again  # a commit is what it is: there is nothing to ask
-    (offline,) = ask(hub.url, plain, HF_HUB_OFFLINE="1")
-    for answer in (gone, offline):
-        assert answer["kind"] == "RequestError"
-        assert "someone/stories: the dataset cannot be reached" in answer["line"]
+    assert texts(middle) == stories[155:300]
+    assert texts(path) == texts(folder) == stories[:300]
+    assert path["files"] == folder["files"]
+    assert (
+        path["files"][0][0]
+        == f"hf://datasets/HuggingFaceFW/fineweb-edu@{COMMIT}/sample/10BT/000_00000.parquet"
+    )
+    assert path["files"][0][1] == "sample/10BT/000_00000.parquet"
+    assert texts(one) == stories[198:200]
+    assert texts(refs) == stories[:30]
+
+
+def test_a_hub_that_fails_and_breaks_off_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    long = [f"{i} " + os.urandom(600).hex() for i in range(300)]
+    names = [f"sample/10BT/00{i}_00000.parquet" for i in range(3)]
+    data = fineweb({name: long[100 * i : 100 * i + 100] for i, name in enumerate(names)})
+    with Hub({"HuggingFaceFW/fineweb-edu": data}) as hub:
+        hub.fail(times=2, status=500, match="sample/10BT/000")
+        hub.drop(times=7, after_bytes=9000, match="sample/10BT/001")  # more often than the library asks again
+        hub.fail(times=1, status=403, match="sample/10BT/002")
+        (refused,) = reading(hub, tmp_path, SMOL[0])
+        assert texts(refused) == long[:200]
+        assert refused["kind"] == "RunError"
+        assert "002_00000.parquet: access was refused" in refused["line"]
+        assert COMMIT not in refused["line"]
+        assert refused["told"]
+        assert all("001_00000.parquet: could not be read" in line for line in refused["told"])
+        hub.remove("sample/10BT/002_00000.parquet")
+        whole, gone = reading(hub, tmp_path / "again", SMOL[0], {**SMOL[0], "revision": "2" * 40})
+    assert texts(whole) == long[:200]
+    assert gone["kind"] == "RequestError"
+
+
+def test_a_wrong_request_is_told_in_one_line(stories: list[str], tmp_path: Path) -> None:
+    datasets = {**smol(stories), "o/pictures": {"train/a.png": b"\x89PNG", "train/b.png": b"\x89PNG"},
+                "o/script": {"script.py": b"import datasets\n"}}  # fmt: skip
+    cases = [
+        ({"dataset": "HuggingFaceFW/fineweb-edu", "name": "sample-1T"}, "sample-10BT.*set its 'name' to one"),
+        ({"dataset": "HuggingFaceFW/fineweb-edu", "split": "test"}, "no split 'test'; its splits are train"),
+        (
+            {"dataset": "open-web-math/open-web-math", "text_field": "body"},
+            "no column 'body'; its columns are text",
+        ),
+        (
+            {"dataset": "codeparrot/codeparrot-clean"},
+            r"000\.json\.gz:1: there is no field 'text'; its fields are",
+        ),
+        ({"dataset": "o/pictures"}, r"files with \.png are not read; set revision: refs/convert/parquet"),
+        ({"dataset": "o/script"}, "set revision: refs/convert/parquet|check its name"),
+        ({"dataset": "o/nothing"}, "o/nothing: the dataset cannot be reached"),
+        ({"path": "hf://datasets/o/nothing/a.txt"}, "hf://datasets/o/nothing/a.txt: there is no such file"),
+        ({"path": "hf://datasets/o/pictures/b.txt"}, "hf://datasets/o/pictures/b.txt: there is no such file"),
+    ]
+    with Hub(datasets) as hub:
+        answers = reading(hub, tmp_path, *(asked for asked, _ in cases))
+        (offline,) = reading(hub, tmp_path, SMOL[0], HF_HUB_OFFLINE="1")
+    for (asked, message), answer in zip(cases, answers, strict=True):
+        assert answer["kind"] == "RequestError", asked
+        assert re.search(message, answer["line"]), answer["line"]
         assert "\n" not in answer["line"]
+    assert "HuggingFaceFW/fineweb-edu/sample-10BT: the dataset cannot be reached" in offline["line"]
+
+
+def test_a_split_is_read_and_a_commit_stays_what_it_is(stories: list[str], tmp_path: Path) -> None:
+    plain = {"dataset": "someone/stories"}
+    with Hub("someone/stories", {"train-00000.jsonl": as_lines(stories[:200]),
+                                 "train-00001.jsonl": as_lines(stories[200:300]),
+                                 "test-00000.jsonl": as_lines(stories[300:350])}) as hub:  # fmt: skip
+        train, test, limited, split = reading(
+            hub, tmp_path, plain, {**plain, "split": "test"}, {**plain, "documents": 30},
+            {**plain, "split": "nothing"},
+        )  # fmt: skip
+        (pinned,) = reading(hub, tmp_path, {**plain, "revision": COMMIT})
+    assert texts(train) == stories[:300]
+    assert texts(test) == stories[300:350]
+    assert texts(limited) == stories[:30]
+    assert pinned["files"] == train["files"]
+    assert split["line"] == "someone/stories: there is no split 'nothing'; its splits are train, test"
+    with Hub("someone/stories", {"train-00000.jsonl": as_lines(stories[:90])}, "2" * 40) as hub:
+        newer, older = reading(hub, tmp_path, plain, {**plain, "revision": COMMIT})
+    assert texts(newer) == stories[:90]
+    assert all(f"@{'2' * 40}/" in path for path, _, _, _ in newer["files"])
+    assert newer["files"][0][3] != train["files"][0][3]
+    assert older["kind"] == "RequestError"
+    (gone,) = reading(hub, tmp_path, plain)
+    assert gone["kind"] == "RequestError"
+    assert "someone/stories: the dataset cannot be reached" in gone["line"]

@@ -1,87 +1,64 @@
 """Documents out of files, Hugging Face datasets and the built-in world, one after another.
 
-Reading is lazy and in a fixed order (files sorted by path), so a build that was
-interrupted can skip what it has already taken in. A file that is not what it claims to be
-stops the build with its line; nothing is guessed, and nothing is dropped but documents
-without text.
+Reading is lazy and in a fixed order (files sorted by name, rows as they stand), and each document
+knows its place, so reading can go on at any of them. A file that is not what it claims to be stops it
+with its line; nothing is guessed, and nothing is dropped but rows without text and what the recipe
+asks to leave out.
 """
 
 from __future__ import annotations
 
-import functools
-import glob
-import itertools
-import json
-import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import islice
+from string import Formatter
 from typing import Any
 
-from linnet.config import RequestError, RunError
-from linnet.data.settings import Source
-from linnet.data.sources.reading import PACKED, Seen, lines, text_blocks, unseen
+from linnet.config import RequestError
+from linnet.data.cleaning import Cleaner, Filter
+from linnet.data.settings import Cleaning, Source
+from linnet.data.sources.files import File, files_of, kind_of
+from linnet.data.sources.hub import commit_of
+from linnet.data.sources.reading import Seen, unseen
+from linnet.data.sources.rows import PIECE_CHARACTERS, SEPARATOR, Row, rows_of
+from linnet.data.sources.troubles import Damage, Interruption
 
-SEPARATOR = "<|endoftext|>"
-PIECE_CHARACTERS = 16_384
-_LONGEST_PIECE = 4 * PIECE_CHARACTERS
+__all__ = [
+    "DEFAULT_WORLD", "PIECE_CHARACTERS", "SEPARATOR", "Document", "Tally", "commit_of", "documents",
+    "files_of", "kind_of", "limit_of", "texts",
+]  # fmt: skip
+
 DEFAULT_WORLD = 20_000  # documents of the built-in world when the recipe does not say
-_SEPARATOR_WITHIN = 1 << 24  # characters; a file without a separator in these has none
-_BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
-_TEXT = (".txt", ".md", ".text")
-_JSON = (".jsonl", ".ndjson", ".json")
-_SUFFIXES = (*_TEXT, *_JSON, ".parquet", ".bin")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def files_of(source: Source) -> list[Path]:
-    """The files a path source names, sorted.
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text and the place it came from: the file's index in its source and the row's number in that file."""
 
-    Raises:
-        RequestError: when nothing is there, or nothing of a kind that can be read.
-    """
-    word = source.path or ""
-    path = Path(word).expanduser()
-    if path.is_dir():
-        found = [item for item in path.rglob("*") if kind_of(item) in _SUFFIXES]
-    elif not path.exists() and glob.has_magic(word):
-        found = [Path(name) for name in glob.glob(str(path), recursive=True)]
-    else:
-        found = [path]
-    found = sorted(item for item in found if not item.is_dir())
-    known = "txt, md, jsonl, json, parquet (text also as .gz or .zst) or bin"
-    if not found:
-        raise RequestError("no file matches", word, f"check the path; it may name files of {known}")
-    for item in found:
-        if not item.exists():
-            raise RequestError("there is no such file", str(item), "check the path")
-        kind = kind_of(item)
-        if kind not in _SUFFIXES or (kind in (".parquet", ".bin") and item.suffix in PACKED):
-            name = "".join(item.suffixes[-2:]) or "no suffix"
-            raise RequestError(f"files with {name} are not read", str(item), f"give {known}")
-    return found
+    text: str
+    file: int
+    row: int
 
 
-def kind_of(path: Path) -> str:
-    """The suffix that says what a file is, packing aside: `.jsonl` of `a.jsonl.gz`."""
-    bare = path.with_suffix("") if path.suffix in PACKED else path
-    return bare.suffix.lower()
+@dataclass
+class Tally:
+    """Rows that were read, and why some of them are no documents."""
 
+    rows: int = 0
+    without_text: int = 0
+    filtered: int = 0
+    too_short: int = 0
+    too_long: int = 0
 
-def texts(source: Source, split: str = "train", seen: Seen = unseen) -> Iterator[str]:
-    """The documents of a source, whole, in order; at most `source.documents` of them.
+    @property
+    def kept(self) -> int:
+        """The documents."""
+        return self.rows - self.without_text - self.filtered - self.too_short - self.too_long
 
-    Args:
-        split: of the built-in world, which holds its own validation documents; files and datasets
-            have none, so it does not concern them.
-        seen: is told of every further byte of files.
-    """
-    if source.builtin:
-        from linnet.data import world
-
-        stream: Iterator[str] = (document["text"] for document in world.documents(split))
-    else:
-        stream = _dataset(source) if source.dataset else _files(source, seen)
-    return itertools.islice(stream, limit_of(source))
+    def add(self, other: Tally) -> None:
+        """Take another's counts over."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
 def limit_of(source: Source) -> int | None:
@@ -89,179 +66,166 @@ def limit_of(source: Source) -> int | None:
     return source.documents or (DEFAULT_WORLD if source.builtin else None)
 
 
-def _files(source: Source, seen: Seen) -> Iterator[str]:
-    for path in files_of(source):
-        kind = kind_of(path)
-        if kind in _TEXT:
-            yield from _plain(path, seen)
-        elif kind in _JSON:
-            yield from _json(path, source.text_field, seen)
-        elif kind == ".parquet":
-            yield from _parquet(path, source.text_field, seen)
-        else:
-            raise RequestError(
-                "token files hold no text", str(path), "give .bin files alone, and a named tokenizer"
-            )
+def texts(source: Source, split: str = "train", seen: Seen = unseen) -> Iterator[str]:
+    """The documents of a source as texts, in order, from the first on; see `documents`."""
+    return (document.text for document in documents(source, split=split, seen=seen))
 
 
-def _plain(path: Path, seen: Seen) -> Iterator[str]:
-    """Documents of a text file: parted by SEPARATOR, or else pieces of one long text.
+def documents(
+    source: Source,
+    *,
+    files: list[File] | None = None,
+    file: int = 0,
+    row: int = 0,
+    limit: int | None = None,
+    split: str = "train",
+    cleaning: Cleaning = Cleaning(),  # noqa: B008 - it is frozen
+    seen: Seen = unseen,
+    tally: Tally | None = None,
+) -> Iterator[Document]:
+    """The documents of a source from a place on, whole and in order.
 
-    A file without separators is cut at blank lines into pieces of about PIECE_CHARACTERS, so
-    that a part of it can be held out for validation.
+    Args:
+        files: the source's files when they are known already; else `files_of(source)`.
+        file, row: where to begin. A document's own place gives that document first, `row + 1` the next.
+        limit: the most documents to give. Without it `source.documents` holds when reading begins at the
+            beginning; whoever begins elsewhere says what is left.
+        split: of the built-in world, which holds its own validation documents; files and datasets
+            have none, so it does not concern them.
+        seen: is told of every further byte of files, those before the place included.
+        tally: counts rows; those after the last document that was given are counted when their file ends.
+
+    Raises:
+        RequestError: when the files are not there or not what they claim to be, or a row lacks a field.
+        RunError: when a file far away is gone or does not answer (an `Interruption`: it may be asked again).
     """
-    blocks = text_blocks(path, seen)
-    head = ""
-    for block in blocks:
-        head += block
-        if len(head) >= _SEPARATOR_WITHIN:
-            break
-    separated, buffer = SEPARATOR in head, ""
-    for block in itertools.chain([head], blocks):
-        searched, start = max(0, len(buffer) - len(SEPARATOR)), 0
-        buffer += block
-        if separated and buffer.find(SEPARATOR, searched) >= 0:
-            *documents, buffer = buffer.split(SEPARATOR)
-            yield from filter(None, map(str.strip, documents))
-        while not separated and len(buffer) - start > _LONGEST_PIECE:
-            end = _piece_end(buffer, start)
-            yield from filter(None, [buffer[start:end].strip()])
-            start = end
-        buffer = buffer[start:]
-    while buffer:
-        end = len(buffer) if separated else _piece_end(buffer, 0)
-        yield from filter(None, [buffer[:end].strip()])
-        buffer = buffer[end:]
+    if limit is None and not file and not row:
+        limit = limit_of(source)
+    found = _found(source, files, file, row, split, cleaning, seen, tally or Tally())
+    if limit is None:
+        yield from found
+    elif limit > 0:
+        yield from islice(found, limit)
 
 
-def _piece_end(text: str, start: int) -> int:
-    """Where a piece that begins at `start` ends: after a blank line, or a line or word if that comes too late."""
-    least, most = start + PIECE_CHARACTERS, start + _LONGEST_PIECE
-    if blank := _BLANK_LINE.search(text, least, most):
-        return blank.end()
-    if len(text) <= most:
-        return len(text)
-    ends = (text.rfind(mark, least, most) + 1 for mark in "\n ")
-    return next(filter(None, ends), most)
+def _found(
+    source: Source, files: list[File] | None, file: int, row: int, split: str, cleaning: Cleaning,
+    seen: Seen, tally: Tally,
+) -> Iterator[Document]:  # fmt: skip
+    text_of = _assembler(source)
+    keep = Filter(source.filter) if source.filter else None
+    clean = Cleaner(cleaning)
+    uncounted, current = Tally(), file
+    for index, (number, values, place) in _rows(source, files, file, row, split, keep, seen):
+        if index != current:
+            tally.add(uncounted)
+            uncounted, current = Tally(), index
+        uncounted.rows += 1
+        text = text_of(values, place)
+        if not text:
+            uncounted.without_text += 1
+        elif keep is not None and not _kept(keep, values, text, place):
+            uncounted.filtered += 1
+        elif (cleaned := clean(text)) is None:
+            setattr(uncounted, clean.reason, getattr(uncounted, clean.reason) + 1)
+        else:
+            tally.add(uncounted)
+            uncounted = Tally()
+            document = Document(cleaned, index, number)
+            del values, text, cleaned  # a long one is held by whoever reads it, and nowhere else
+            yield document
+            del document
+    tally.add(uncounted)
 
 
-def _json(path: Path, field: str, seen: Seen) -> Iterator[str]:
-    """Documents of a file with one JSON object a line, or of one JSON array."""
-    numbered = enumerate(lines(path, seen), 1)
-    for number, line in numbered:
-        if not line.strip():
+def _rows(
+    source: Source, files: list[File] | None, file: int, row: int, split: str, keep: Filter | None, seen: Seen
+) -> Iterator[tuple[int, Row]]:
+    """Rows with the index of their file, from row `row` of file `file` on."""
+    if source.builtin:
+        from linnet.data import world
+
+        for number, value in enumerate(world.documents(split)):
+            if number >= row:
+                yield 0, (number, {source.fields[0]: value["text"]}, f"builtin:world, document {number}")
+        return
+    needed = dict.fromkeys(source.fields)
+    needed |= dict.fromkeys(sorted(keep.fields - {"text"})) if keep else {}
+    text_name = source.text_field if source.text_template is None else "text"
+    for index, one in enumerate(files_of(source) if files is None else files):
+        if index < file:
+            seen(one.size or 0)
             continue
-        if line.lstrip().startswith("["):
-            yield from _array(
-                path, field, "\n" * (number - 1) + "\n".join([line, *(rest for _, rest in numbered)])
-            )
-            return
-        where = f"{path}:{number}"
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = getattr(error, "msg", "too deep")
-            raise RequestError(
-                f"this line is not JSON ({reason})", where, "give one JSON object a line"
-            ) from None
-        yield from _field(row, field, where)
+            for found in rows_of(one, row if index == file else 0, list(needed), text_name, seen):
+                yield index, found
+        except (Interruption, Damage) as trouble:
+            trouble.file = index
+            raise
 
 
-def _array(path: Path, field: str, text: str) -> Iterator[str]:
+def _kept(keep: Filter, values: Mapping[str, Any], text: str, place: str) -> bool:
     try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RequestError(f"this is not a JSON array ({error.msg})", f"{path}:{error.lineno}",
-                           "give one JSON object a line, or one array of objects") from None  # fmt: skip
-    for index, row in enumerate(rows):
-        yield from _field(row, field, f"{path}, item {index}")
+        return keep({**values, "text": text})
+    except RequestError as error:
+        raise RequestError(error.what, place, error.mend) from None
 
 
-def _field(row: Any, field: str, where: str) -> Iterator[str]:
-    """The document that a row holds, if it holds any text.
+class _Named(Formatter):
+    """A template's fields are names, whatever signs they hold; nothing is looked up inside them."""
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
+        return kwargs[field_name], field_name
+
+
+def _assembler(source: Source) -> Callable[[Mapping[str, Any], str], str]:
+    """A function from a row and its place to its text; empty when the row has none."""
+    template, names = source.text_template, source.fields
+
+    def of_field(values: Mapping[str, Any], place: str) -> str:
+        text = _field(values, names[0], place)
+        if text is None:
+            return ""
+        if not isinstance(text, str):
+            raise RequestError(
+                f"the field {names[0]!r} is not text", place, "set text_field to a field that is"
+            )
+        return _as_text(text)
+
+    def of_template(values: Mapping[str, Any], place: str) -> str:
+        given = {name: _field(values, name, place) for name in names}
+        for name, value in given.items():
+            if value is None:
+                return ""
+            if not isinstance(value, (str, int, float)):
+                raise RequestError(f"the field {name!r} is not text", place, "leave it out of text_template")
+        try:
+            return _as_text(_Named().vformat(template or "", (), given))
+        except (ValueError, KeyError) as error:
+            raise RequestError(f"text_template cannot be filled in ({error})", place,
+                               "write fields as {name}, and braces as {{ and }}") from None  # fmt: skip
+
+    return of_field if template is None else of_template
+
+
+def _field(values: Mapping[str, Any], name: str, place: str) -> Any:
+    try:
+        return values[name]
+    except KeyError:
+        has = ", ".join(map(str, values)) or "none"
+        raise RequestError(
+            f"there is no field {name!r}", place, f"its fields are {has}; set text_field"
+        ) from None
+
+
+def _as_text(text: str) -> str:
+    """A text as it can be written and tokenised.
 
     A separator at either end is how some files mark a document's end, not a part of its text.
     """
-    if not isinstance(row, dict):
-        raise RequestError("this is not a JSON object", where, 'write {"text": "..."}')
-    if field not in row:
-        names = ", ".join(row) or "none"
-        raise RequestError(f"there is no field {field!r}", where, f"its fields are {names}; set text_field")
-    text = row[field]
-    if text is None:
-        return
-    if not isinstance(text, str):
-        raise RequestError(f"the field {field!r} is not text", where, "set text_field to a field that is")
     if not text.isascii():  # JSON can spell half a surrogate pair, which UTF-8 and tokenizers cannot
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    text = text.strip().removeprefix(SEPARATOR).removesuffix(SEPARATOR).strip()
-    if text:
-        yield text
-
-
-def _parquet(path: Path, field: str, seen: Seen) -> Iterator[str]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise RequestError("reading parquet needs pyarrow", str(path), "pip install 'linnet[data]'") from None
-    try:
-        with pyarrow.parquet.ParquetFile(path) as table:
-            names = table.schema_arrow.names
-            if field not in names:
-                raise RequestError(f"there is no column {field!r}", str(path),
-                                   f"its columns are {', '.join(names)}; set text_field")  # fmt: skip
-            size, rows = path.stat().st_size, 0
-            for batch in table.iter_batches(batch_size=1024, columns=[field]):
-                for text in batch.column(0).to_pylist():
-                    yield from _field({field: text}, field, str(path))
-                before, rows = rows, rows + batch.num_rows
-                seen(size * rows // table.metadata.num_rows - size * before // table.metadata.num_rows)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise RequestError(f"this is not a whole parquet file ({reason_of(error)})", str(path),
-                           "get it again") from None  # fmt: skip
-
-
-@functools.cache
-def commit_of(source: Source) -> str:
-    """The commit of a Hugging Face dataset that its revision names now; the same for the life of the process.
-
-    Raises:
-        RequestError: when the hub cannot be reached, or does not have it.
-    """
-    if source.revision and _COMMIT.fullmatch(source.revision):
-        return source.revision
-    from huggingface_hub import HfApi
-
-    try:
-        return str(HfApi().dataset_info(source.dataset or "", revision=source.revision).sha)
-    except Exception as error:  # offline, missing and gated all come as different kinds
-        raise RequestError(
-            f"the dataset cannot be reached ({reason_of(error)})", source.title,
-            "check its name and the network, or give files with path",
-        ) from None  # fmt: skip
-
-
-def _dataset(source: Source) -> Iterator[str]:
-    try:
-        import datasets
-    except ImportError:
-        raise RequestError("a Hugging Face dataset needs the datasets library", source.title,
-                           "pip install 'linnet[data]'") from None  # fmt: skip
-    commit = commit_of(source)
-    try:
-        rows = datasets.load_dataset(
-            source.dataset, source.name, split=source.split, revision=commit, streaming=True
-        )
-        for index, row in enumerate(rows):
-            yield from _field(row, source.text_field, f"{source.title}, row {index}")
-    except RequestError:
-        raise
-    except Exception as error:  # the library raises many kinds; each means that the rows did not come
-        raise RunError(f"the dataset could not be read ({reason_of(error)})", source.title,
-                       "check its configuration, its split and the network") from None  # fmt: skip
-
-
-def reason_of(error: BaseException) -> str:
-    """An exception's first line, or its kind when it says nothing."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.strip().removeprefix(SEPARATOR).removesuffix(SEPARATOR).strip()
