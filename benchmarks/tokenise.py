@@ -24,8 +24,8 @@ from pathlib import Path
 import tiktoken
 from tokenizers import Tokenizer as LibraryTokenizer
 
+from linnet.data.opening import open_corpus
 from linnet.data.settings import DataSettings, source_of
-from linnet.data.shards.build import build
 from linnet.data.sources.documents import texts
 from linnet.text import Tokenizer, load_tokenizer
 from linnet.text.bytelevel import recognise
@@ -44,9 +44,11 @@ def ours(lines: Path, tokenizer_name: str, processes: int, out: Path) -> int:
     )
     tokenizer = load_tokenizer(tokenizer_name)
     began = time.perf_counter()
-    store = build(settings, tokenizer)
+    corpus = open_corpus(settings, tokenizer)
     print(time.perf_counter() - began)
-    return store.train.tokens + store.validation.tokens
+    (component,), (held_out,) = corpus.components, corpus.validation.values()
+    assert component.split is not None
+    return component.split.tokens + held_out.split.tokens
 
 
 def nanogpt_way(lines: Path, tokenizer_name: str, processes: int, out: Path) -> int:

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from linnet.config import RequestError
-from linnet.data.batches import IGNORE, Batch, TrainBatches, Windows, document_layout, validation_batches
+from linnet.data.batches import IGNORE, Batch, Windows, document_layout, validation_batches
 from linnet.data.peek import describe
 from linnet.data.shards.store import Shard, Span, Split
+from linnet.data.training import TrainBatches
 
 EOS = 0
 LENGTH = 16
@@ -51,7 +52,7 @@ def same(first: Batch, second: Batch) -> bool:
 
 def test_every_token_is_a_target_exactly_once_an_epoch(tmp_path: Path, corpus: np.ndarray) -> None:
     windows = windows_of(tmp_path, corpus)
-    batches = TrainBatches(windows, 1, seed=5)
+    batches = TrainBatches.over(windows, 1, seed=5)
     for epoch in (0, 1):
         steps = range(epoch * windows.count, (epoch + 1) * windows.count)
         targets = torch.cat([batches[step].targets.flatten() for step in steps])
@@ -78,10 +79,10 @@ def test_a_target_is_the_next_token_also_across_windows_and_shards(
 
 def test_a_sample_is_the_same_for_any_batch_size_and_start(tmp_path: Path, corpus: np.ndarray) -> None:
     windows = windows_of(tmp_path, corpus)
-    alone = [TrainBatches(windows, 1, seed=9)[i] for i in range(96)]
-    hashes = [describe(TrainBatches(windows, 1, seed=9), i)["sha256"] for i in range(96)]
+    alone = [TrainBatches.over(windows, 1, seed=9)[i] for i in range(96)]
+    hashes = [describe(TrainBatches.over(windows, 1, seed=9), i)["sha256"] for i in range(96)]
     for size in (2, 8, 24):
-        batches = TrainBatches(windows, size, seed=9)
+        batches = TrainBatches.over(windows, size, seed=9)
         for start in (0, 1, 3):
             for step, batch in zip(range(start, 96 // size), batches.stream(start, 96 // size), strict=True):
                 for row in range(size):
@@ -91,7 +92,7 @@ def test_a_sample_is_the_same_for_any_batch_size_and_start(tmp_path: Path, corpu
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_workers_change_nothing(tmp_path: Path, corpus: np.ndarray, workers: int) -> None:
-    batches = TrainBatches(windows_of(tmp_path, corpus), 8, seed=2)
+    batches = TrainBatches.over(windows_of(tmp_path, corpus), 8, seed=2)
     steps = range(3, 60)  # over several ends of an epoch, which threads reach out of order
     expected = all_batches(batches, steps)
     found = all_batches(batches, steps, workers=workers)
@@ -100,7 +101,7 @@ def test_workers_change_nothing(tmp_path: Path, corpus: np.ndarray, workers: int
 
 @pytest.mark.parametrize("micro", [1, 2, 8])
 def test_micro_batches_are_slices_of_the_batch(tmp_path: Path, corpus: np.ndarray, micro: int) -> None:
-    batch = TrainBatches(windows_of(tmp_path, corpus), 8, seed=2)[3]
+    batch = TrainBatches.over(windows_of(tmp_path, corpus), 8, seed=2)[3]
     parts = [batch.rows(begin, begin + micro) for begin in range(0, 8, micro)]
     assert all(len(part) == micro for part in parts)
     assert torch.equal(torch.cat([part.tokens for part in parts]), batch.tokens)
@@ -160,16 +161,16 @@ def test_limited_validation_is_spread_evenly_and_never_twice(tmp_path: Path) -> 
 
 def test_too_little_text_for_one_sequence_is_told(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="15 tokens, fewer than one sequence of 16"):
-        TrainBatches(windows_of(tmp_path, np.arange(1, 16)), 1, seed=0)
-    assert len(TrainBatches(windows_of(tmp_path, np.arange(1, 17)), 1, seed=0)[0]) == 1
+        TrainBatches.over(windows_of(tmp_path, np.arange(1, 16)), 1, seed=0)
+    assert len(TrainBatches.over(windows_of(tmp_path, np.arange(1, 17)), 1, seed=0)[0]) == 1
 
 
 def test_the_fingerprint_follows_what_decides_a_sample(tmp_path: Path, corpus: np.ndarray) -> None:
     windows = windows_of(tmp_path, corpus)
-    first = TrainBatches(windows, 4, seed=1).fingerprint
-    assert TrainBatches(windows, 8, seed=1).fingerprint == first  # not the batch size
-    assert TrainBatches(windows, 4, seed=2).fingerprint != first
-    assert TrainBatches(windows_of(tmp_path, corpus, mask=False), 4, seed=1).fingerprint != first
+    first = TrainBatches.over(windows, 4, seed=1).fingerprint(0)
+    assert TrainBatches.over(windows, 8, seed=1).fingerprint(0) == first  # not the batch size
+    assert TrainBatches.over(windows, 4, seed=2).fingerprint(0) != first
+    assert TrainBatches.over(windows_of(tmp_path, corpus, mask=False), 4, seed=1).fingerprint(0) != first
 
 
 def batch_threads() -> list[threading.Thread]:
@@ -177,7 +178,7 @@ def batch_threads() -> list[threading.Thread]:
 
 
 def test_no_worker_is_left_after_a_stop(tmp_path: Path, corpus: np.ndarray) -> None:
-    stream = TrainBatches(windows_of(tmp_path, corpus), 4, seed=0).stream(0, 10_000_000, workers=3)
+    stream = TrainBatches.over(windows_of(tmp_path, corpus), 4, seed=0).stream(0, 10_000_000, workers=3)
     next(stream)
     assert batch_threads()
     stream.close()
@@ -189,11 +190,12 @@ def test_a_stream_left_open_ends_with_the_program(tmp_path: Path, corpus: np.nda
     program = f"""
 import numpy as np
 from pathlib import Path
-from linnet.data.batches import TrainBatches, Windows
+from linnet.data.batches import Windows
+from linnet.data.training import TrainBatches
 from linnet.data.shards.store import Shard, Span, Split
 shard = Shard(Path({str(tmp_path / "all.bin")!r}), {len(corpus)}, "")
 split = Split((shard,), np.dtype("<u2"), (Span("test", {len(corpus)}, 1),))
-stream = TrainBatches(Windows(split, 16, 0, True), 4, seed=0).stream(0, 1000, workers=2)
+stream = TrainBatches.over(Windows(split, 16, 0, True), 4, seed=0).stream(0, 1000, workers=2)
 next(stream)
 raise SystemExit(3)
 """
@@ -205,7 +207,7 @@ def test_a_worker_s_error_reaches_the_trainer_and_ends_all(tmp_path: Path, corpu
     windows = windows_of(tmp_path, corpus)
     windows.split.shards[2].path.unlink()
     with pytest.raises(FileNotFoundError):
-        all_batches(TrainBatches(windows, 8, seed=0), range(50), workers=2)
+        all_batches(TrainBatches.over(windows, 8, seed=0), range(50), workers=2)
     assert not batch_threads()
 
 
@@ -217,7 +219,7 @@ def test_pinning_is_asked_of_torch_only_when_wanted(
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     devices: list[int] = []
     monkeypatch.setattr(torch.cuda, "set_device", devices.append)
-    batches = TrainBatches(windows_of(tmp_path, corpus), 4, seed=0)
+    batches = TrainBatches.over(windows_of(tmp_path, corpus), 4, seed=0)
     plain = all_batches(batches, range(5), workers=2)
     assert not pinned
     for workers in (0, 2):
@@ -230,7 +232,7 @@ def test_pinning_is_asked_of_torch_only_when_wanted(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_pinned_batches_arrive_whole_on_the_device(tmp_path: Path, corpus: np.ndarray) -> None:
-    batches = TrainBatches(windows_of(tmp_path, corpus), 8, seed=0)
+    batches = TrainBatches.over(windows_of(tmp_path, corpus), 8, seed=0)
     for step, batch in enumerate(batches.stream(0, 200, workers=2, pin=True)):
         assert batch.tokens.is_pinned()
         there = batch.to(torch.device("cuda"))

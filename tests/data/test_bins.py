@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import documents_of
+from stores import build, documents_of
 
 from linnet.config import RequestError
 from linnet.data.settings import DataSettings
-from linnet.data.shards.build import build
 from linnet.text import Tokenizer
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import contents, documents_of, small_pieces, texts_of
+from stores import Built, build, documents_of, keys_of, small_pieces, texts_of
 
 from linnet.config import RequestError
 from linnet.data.settings import DataSettings
 from linnet.data.shards import tokenising
-from linnet.data.shards.build import BuildProgress, build
-from linnet.data.shards.keys import store_key
-from linnet.data.shards.store import Store, token_dtype
+from linnet.data.shards.build import BuildProgress
+from linnet.data.shards.store import token_dtype
 from linnet.data.sources import documents
 from linnet.text import Tokenizer, train_tokenizer
 
@@ -67,7 +66,8 @@ def test_validation_shares_no_document_with_training(
 ) -> None:
     one = build(settings_for(sources=mixed, validation_fraction=0.1), tokenizer)
     other = build(settings_for(sources=mixed[::-1], validation_fraction=0.1), tokenizer)
-    assert one.folder != other.folder
+    assert one.fingerprint != other.fingerprint
+    assert one.folders == other.folders[::-1]  # a source's store does not depend on its neighbours
     held = set(documents_of(one.validation, one.eos_id))
     assert len(held) < one.validation.documents  # a duplicate is among them
     assert not held & set(documents_of(one.train, one.eos_id))
@@ -90,7 +90,8 @@ def test_the_same_shards_from_one_process_and_from_three(
         )
         for n in (1, 3)
     ]
-    assert contents(stores[0].folder) == contents(stores[1].folder)
+    assert stores[0].bytes == stores[1].bytes
+    assert len(stores[0].bytes) > 10
     assert not multiprocessing.active_children()
 
 
@@ -104,27 +105,27 @@ def test_what_changes_the_tokens_changes_the_store(
     path = tmp_path / "a.jsonl"
     rows = [json.dumps({"text": text, "other": text}) for text in stories]
     path.write_text("\n".join(rows))
-    first = store_key(settings_for(path), tokenizer)
+    first = keys_of(settings_for(path), tokenizer)
     copy = tmp_path / "elsewhere.jsonl"
     copy.write_text("\n".join(rows))
-    assert store_key(settings_for(copy, sequence_length=64, preprocessing_processes=2), tokenizer) == first
+    assert keys_of(settings_for(copy, sequence_length=64, preprocessing_processes=2), tokenizer) == first
     other_kind = tmp_path / "a.txt"
     other_kind.write_text("\n".join(rows))
     keys = {
         first,
-        store_key(settings_for(path), train_tokenizer(prose[:30], 500)),
-        store_key(settings_for(path, validation_fraction=0.02), tokenizer),
-        store_key(settings_for(path, validation_sources=str(copy)), tokenizer),
-        store_key(settings_for(sources={"path": str(path), "text_field": "other"}), tokenizer),
-        store_key(settings_for(sources={"path": str(path), "documents": 10}), tokenizer),
-        store_key(settings_for(sources=[str(path), str(copy)]), tokenizer),
-        store_key(settings_for(other_kind), tokenizer),
-        store_key(settings_for(sources="builtin:world"), tokenizer),
-        store_key(settings_for(sources={"builtin": "world", "documents": 10}), tokenizer),
+        keys_of(settings_for(path), train_tokenizer(prose[:30], 500)),
+        keys_of(settings_for(path, validation_fraction=0.02), tokenizer),
+        keys_of(settings_for(path, validation_sources=str(copy)), tokenizer),
+        keys_of(settings_for(sources={"path": str(path), "text_field": "other"}), tokenizer),
+        keys_of(settings_for(sources={"path": str(path), "documents": 10}), tokenizer),
+        keys_of(settings_for(sources=[str(path), str(copy)]), tokenizer),
+        keys_of(settings_for(other_kind), tokenizer),
+        keys_of(settings_for(sources="builtin:world"), tokenizer),
+        keys_of(settings_for(sources={"builtin": "world", "documents": 10}), tokenizer),
     }
     before = build(settings_for(path), tokenizer)
     path.write_text("\n".join([*rows[1:], rows[0]]))
-    keys.add(store_key(settings_for(path), tokenizer))
+    keys.add(keys_of(settings_for(path), tokenizer))
     assert len(keys) == 11
     assert build(settings_for(path), tokenizer).folder != before.folder
 
@@ -138,7 +139,7 @@ def test_a_finished_store_is_found_again_without_work(
     first = build(settings_for(sources=mixed), tokenizer)
     monkeypatch.setattr(tokenising, "tokenised", None)
     again = build(settings_for(sources=mixed), tokenizer)
-    assert (again.folder, again.fingerprint) == (first.folder, first.fingerprint)
+    assert (again.folders, again.fingerprint) == (first.folders, first.fingerprint)
 
 
 def test_a_small_corpus_holds_out_a_larger_share(
@@ -230,14 +231,14 @@ def test_progress_tells_the_share_that_was_read(
 ) -> None:
     import gzip
 
-    from linnet.data.sources import reading
+    from linnet.data.sources import reading, rows
 
     small_pieces(monkeypatch)
     monkeypatch.setattr(reading, "_BLOCK", 512)
-    monkeypatch.setattr(documents, "_SEPARATOR_WITHIN", 2000)
-    data = "\n<|endoftext|>\n".join(stories).encode()
+    monkeypatch.setattr(rows, "_SEPARATOR_WITHIN", 2000)
     paths = [tmp_path / f"{name}.txt{'.gz' * packed}" for name in "ab"]
-    for path in paths:
+    for path, texts in zip(paths, (stories, stories[::-1]), strict=True):
+        data = "\n<|endoftext|>\n".join(texts).encode()
         path.write_bytes(gzip.compress(data) if packed else data)
     told: list[BuildProgress] = []
     build(settings_for(sources=list(map(str, paths))), tokenizer, told.append)
@@ -269,12 +270,12 @@ def test_progress_of_limited_sources_counts_documents_and_is_silent_where_it_can
 def test_what_a_store_tells_is_what_is_in_it(
     mixed: list[str], tokenizer: Tokenizer, settings_for: Callable[..., DataSettings]
 ) -> None:
-    store: Store = build(settings_for(sources=mixed), tokenizer)
-    assert store.facts["tokenizer"]["fingerprint"] == tokenizer.fingerprint
-    assert store.vocab_size == tokenizer.vocab_size
+    store: Built = build(settings_for(sources=mixed), tokenizer)
+    assert {s.facts["tokenizer"]["fingerprint"] for s in store.stores} == {tokenizer.fingerprint}
+    assert {s.vocab_size for s in store.stores} == {tokenizer.vocab_size}
     total = sum(
         len(text.encode())
         for source in settings_for(sources=mixed).sources
         for text in documents.texts(source)
     )
-    assert store.facts["text_bytes"] == total
+    assert sum(s.facts["text_bytes"] for s in store.stores) == total

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stores import contents, small_pieces
+from stores import build, contents, small_pieces
 
 from linnet.config import RequestError, RunError
 from linnet.data.settings import DataSettings
 from linnet.data.shards import tokenising, writing
-from linnet.data.shards.build import BuildProgress, build
+from linnet.data.shards.build import BuildProgress
 from linnet.data.shards.store import damaged_shards, open_store
 from linnet.text import Tokenizer
 
@@ -35,7 +35,7 @@ def test_a_build_killed_at_any_moment_goes_on_to_the_same_bytes(
 ) -> None:
     small_pieces(monkeypatch)
     settings = settings_for(sources=mixed)
-    expected = contents(build(settings, tokenizer).folder)
+    expected = build(settings, tokenizer).bytes
     draw, killed, calls = random.Random(3), 0, ("fsync", "open")
     for again in range(3):
         cache = tmp_path / f"killed-{again}"
@@ -52,14 +52,14 @@ def test_a_build_killed_at_any_moment_goes_on_to_the_same_bytes(
             killed += 1
             assert not list(cache.glob("stores/*/store.json")) or _is_whole(cache, expected)
         store = build(here, tokenizer)
-        assert contents(store.folder) == expected
+        assert store.bytes == expected
         assert not list(cache.glob("stores/*.partial"))
     assert killed > 10
 
 
 def _is_whole(cache: Path, expected: dict[str, bytes]) -> bool:
-    return all(path.parent.suffix == ".partial" or contents(path.parent) == expected
-               for path in cache.glob("stores/*/store.json"))  # fmt: skip
+    whole = (path.parent for path in cache.glob("stores/*/store.json") if path.parent.suffix != ".partial")
+    return all(contents(folder, folder.parent).items() <= expected.items() for folder in whole)
 
 
 def _build_and_die(settings: DataSettings, tokenizer: Tokenizer, call: str, times: int) -> None:
@@ -86,7 +86,7 @@ def test_a_build_by_processes_killed_at_random_times(
     tmp_path: Path,
 ) -> None:
     small_pieces(monkeypatch)
-    expected = contents(build(settings_for(sources=mixed), tokenizer).folder)
+    expected = build(settings_for(sources=mixed), tokenizer).bytes
     here = settings_for(sources=mixed, cache_dir=str(tmp_path / "other"), preprocessing_processes=2)
     draw = random.Random(5)
     for _ in range(4):
@@ -98,7 +98,7 @@ def test_a_build_by_processes_killed_at_random_times(
         process.join()
         _wait_until(lambda: not any(_alive(child) for child in children))  # noqa: B023
     store = build(here, tokenizer)
-    assert contents(store.folder) == expected
+    assert store.bytes == expected
 
 
 def _slowly(_: BuildProgress) -> None:
@@ -135,7 +135,7 @@ def test_two_processes_build_one_store_at_once(
     tmp_path: Path,
 ) -> None:
     small_pieces(monkeypatch)
-    expected = contents(build(settings_for(sources=mixed), tokenizer).folder)
+    expected = build(settings_for(sources=mixed), tokenizer).bytes
     here = settings_for(sources=mixed, cache_dir=str(tmp_path / "shared"))
     fork = multiprocessing.get_context("fork")
     builders = [fork.Process(target=build, args=(here, tokenizer, _slowly)) for _ in range(3)]
@@ -144,7 +144,7 @@ def test_two_processes_build_one_store_at_once(
     for builder in builders:
         builder.join()
     assert [builder.exitcode for builder in builders] == [0, 0, 0]
-    assert contents(build(here, tokenizer).folder) == expected
+    assert build(here, tokenizer).bytes == expected
 
 
 @FORK
@@ -156,7 +156,7 @@ def test_a_full_disk_is_told_and_a_later_build_goes_on(
     tmp_path: Path,
 ) -> None:
     small_pieces(monkeypatch)
-    expected = contents(build(settings_for(sources=mixed), tokenizer).folder)
+    expected = build(settings_for(sources=mixed), tokenizer).bytes
     monkeypatch.setattr(writing, "SHARD_TOKENS", 1500)
     here = settings_for(sources=mixed, cache_dir=str(tmp_path / "full"))
     for limit in (0, 100, 2000, 3200):  # bytes a file may have: progress.json, which grows, among them
@@ -170,7 +170,7 @@ def test_a_full_disk_is_told_and_a_later_build_goes_on(
         assert kind == "RunError"
         assert "shards cannot be written (File too large)" in line
         assert not list((tmp_path / "full").glob("**/*.part"))
-    assert contents(build(here, tokenizer).folder) == expected
+    assert build(here, tokenizer).bytes == expected
 
 
 def _build_limited(
@@ -195,24 +195,24 @@ def test_a_damaged_store_is_not_taken_for_whole(
     mixed: list[str], tokenizer: Tokenizer, settings_for: Callable[..., DataSettings]
 ) -> None:
     store = build(settings_for(sources=mixed), tokenizer)
-    assert store.folder
+    first = store.folders[0]
     shard = store.train.shards[0].path
     content = bytearray(shard.read_bytes())
     content[100] ^= 1
     shard.write_bytes(content)
-    assert damaged_shards(open_store(store.folder)) == [shard]
+    assert damaged_shards(open_store(first)) == [shard]
     shard.write_bytes(content[:-2])
     with pytest.raises(RequestError, match=r"this shard has .* bytes instead of"):
         build(settings_for(sources=mixed), tokenizer)
     shard.unlink()
     with pytest.raises(RequestError, match="this shard is missing"):
         build(settings_for(sources=mixed), tokenizer)
-    facts = json.loads((store.folder / "store.json").read_text())
-    (store.folder / "store.json").write_text(json.dumps({**facts, "format": 99}))
+    facts = json.loads((first / "store.json").read_text())
+    (first / "store.json").write_text(json.dumps({**facts, "format": 99}))
     with pytest.raises(RequestError, match="newer Linnet"):
         build(settings_for(sources=mixed), tokenizer)
-    (store.folder / "store.json").unlink()
-    assert not damaged_shards(build(settings_for(sources=mixed), tokenizer))
+    (first / "store.json").unlink()
+    assert not damaged_shards(build(settings_for(sources=mixed), tokenizer).stores[0])
 
 
 @pytest.mark.parametrize(
@@ -265,22 +265,21 @@ def test_a_part_that_somebody_removed_is_made_again(
 ) -> None:
     small_pieces(monkeypatch)
     settings = settings_for(sources=mixed)
-    expected = build(settings, tokenizer).folder
-    assert expected
-    whole = contents(expected)
+    store = build(settings, tokenizer)
+    whole, folder = store.bytes, store.folders[0]
 
     def stop(progress: BuildProgress) -> None:
         if progress.documents > 300:
             raise KeyboardInterrupt
 
-    shutil.rmtree(expected)
+    shutil.rmtree(folder)
     with pytest.raises(KeyboardInterrupt):
         build(settings, tokenizer, stop)
-    (part,) = expected.parent.glob("*.partial")
-    shards = sorted(part.glob("train-*.bin"))
+    (part,) = folder.parent.glob("*.partial")
+    shards = sorted(part.glob("piece-00000/train-*.bin"))
     assert len(shards) > 3
     shards[1].unlink()
-    assert contents(build(settings, tokenizer).folder) == whole
+    assert build(settings, tokenizer).bytes == whole
 
 
 def test_a_process_ended_by_the_system_is_told(

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from stores import build
 from typer.testing import CliRunner
 
 from linnet.cli.main import app
 from linnet.cli.progress import BuildLine
 from linnet.config import RequestError
-from linnet.data.batches import TrainBatches, Windows
+from linnet.data.batches import Windows
 from linnet.data.peek import describe, show
 from linnet.data.settings import DataSettings
-from linnet.data.shards.build import BuildProgress, build
+from linnet.data.shards.build import BuildProgress
+from linnet.data.training import TrainBatches
 from linnet.text import Tokenizer
 
 
@@ -28,7 +30,7 @@ def batches(
 ) -> TrainBatches:
     texts = [f"{story} \x1b[31m\x07 bell" if i % 9 == 0 else story for i, story in enumerate(stories)]
     store = build(settings_for(text_file(texts)), tokenizer)
-    return TrainBatches(Windows(store.train, 128, store.eos_id, True), 4, seed=1)
+    return TrainBatches.over(Windows(store.train, 128, store.eos_id, True), 4, seed=1)
 
 
 def test_a_sample_s_hash_is_of_its_first_input_and_its_targets(batches: TrainBatches) -> None:
@@ -58,14 +60,14 @@ def test_the_view_shows_documents_borders_and_targets(batches: TrainBatches, tok
 def test_colours_are_for_terminals_and_text_cannot_steer_one(
     batches: TrainBatches, tokenizer: Tokenizer
 ) -> None:
-    for sample in range(batches.windows.count):
+    for sample in range(describe(batches, 0)["of"]):
         text = show(batches, tokenizer, sample, 128, colour=True)
         assert not re.sub(r"\x1b\[(1|2|3[2-6])m|\x1b\[0m", "", text).count("\x1b")
         assert "\x07" not in text
 
 
 def test_places_that_are_not_counted_are_marked(batches: TrainBatches, tokenizer: Tokenizer) -> None:
-    last = batches.windows.count - 1
+    last = describe(batches, 0)["of"] - 1
     sample = next(i for i in range(last + 1) if describe(batches, i)["window"] == last)
     text = show(batches, tokenizer, sample, 128, colour=False)
     counted = describe(batches, sample)["tokens"] - 1
@@ -101,11 +103,12 @@ def test_the_command_builds_and_shows(
     peek = ["data", "peek", str(recipe), "--range", "0:64", "--json"]
     lines = [json.loads(line) for line in run.invoke(app, peek).stdout.splitlines()]
     assert [line["sample"] for line in lines] == list(range(64))
-    assert all(set(line) == {"sample", "window", "source", "tokens", "sha256"} for line in lines)
+    keys = {"sample", "source", "epoch", "window", "of", "shard", "tokens", "sha256"}
+    assert all(set(line) == keys for line in lines)
     other = run.invoke(app, [*peek, "pretrain.train_batch_size=16"])
     assert [json.loads(line) for line in other.stdout.splitlines()] == lines
     human = run.invoke(app, ["data", "peek", str(recipe), "--range", "0:1", "--tokens", "64"]).stdout
-    assert "sample 0: window" in human
+    assert "sample 0 from" in human
     assert "\x1b" not in human
     for word in ("3", "5:5", "6:2", "a:b", "-1:2"):
         assert isinstance(

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from stores import build
 
 from linnet.config import RequestError
 from linnet.data import vocabulary
 from linnet.data.settings import DataSettings
-from linnet.data.shards.build import build
 from linnet.data.vocabulary import tokenizer_for
 from linnet.text import Tokenizer, TokenizerSettings, train_tokenizer
 
@@ -46,7 +46,7 @@ def test_held_out_documents_teach_it_nothing(
     tokenizer = tokenizer_for(TRAINED, settings)
     store = build(settings, tokenizer)
     assert len(taught) == store.train.documents
-    assert store.facts["validation_fraction"] == 0.1
+    assert {s.facts["validation_fraction"] for s in store.stores} == {0.1}
 
 
 def test_each_source_has_an_equal_part(

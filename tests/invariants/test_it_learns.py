@@ -16,6 +16,7 @@ import torch
 
 import tiny
 from linnet.data.batches import IGNORE, Batch, Windows
+from linnet.data.training import TrainBatches
 from linnet.observe import Anomaly
 from linnet.recipe import Recipe, live, prepare_pretraining
 
@@ -28,13 +29,16 @@ LONGER = (
 
 
 def change_batches(monkeypatch: pytest.MonkeyPatch, change: Callable[[Batch], Batch]) -> None:
-    made = Windows.batch
-    monkeypatch.setattr(Windows, "batch", lambda windows, numbers: change(made(windows, numbers)))
+    """Change what is learned and what is evaluated alike."""
+    held_out, learned = Windows.batch, TrainBatches.__getitem__
+    monkeypatch.setattr(Windows, "batch", lambda windows, numbers: change(held_out(windows, numbers)))
+    monkeypatch.setattr(TrainBatches, "__getitem__", lambda batches, step: change(learned(batches, step)))
 
 
 def unigram_entropy(recipe: Recipe) -> float:
     """Of the training tokens, in nats a token."""
-    split = prepare_pretraining(recipe).store.train
+    split = prepare_pretraining(recipe).corpus.components[0].split
+    assert split is not None
     counts = torch.bincount(torch.from_numpy(split.read(0, split.tokens))).double()
     share = counts[counts > 0] / counts.sum()
     return float(-(share * share.log()).sum())
@@ -43,7 +47,7 @@ def unigram_entropy(recipe: Recipe) -> float:
 def entropy_of_the_dice(recipe: Recipe) -> float:
     """What the held-out documents' dice are worth, in nats a token: the least that any model can lose on them."""
     prepared = prepare_pretraining(recipe)
-    split = prepared.store.validation
+    split = prepared.corpus.validation["all"].split
     text = prepared.tokenizer.decode(split.read(0, split.tokens).tolist())
     documents, sentences = text.count("There was a"), text.count("The ")
     assert documents == split.documents > 20

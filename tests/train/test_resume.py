@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import tiny
-from linnet.data.batches import TrainBatches
+from linnet.data.training import TrainBatches
 from linnet.observe import Evaluated, Event, Saved, StepDone
 from linnet.recipe import Recipe, live
 from linnet.train.engines import LocalEngine, StopRequested

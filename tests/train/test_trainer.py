@@ -125,6 +125,6 @@ def test_lengths_in_tokens_and_epochs(corpus: Path, tmp_path: Path) -> None:
     assert max(tiny.losses(tmp_path / "tokens")) == 5  # 256 a step, rounded up
     wide = ("pretrain.train_batch_size=128", "pretrain.micro_batch_size=128", "pretrain.eval_steps=0")
     epochs = tiny.recipe(corpus, tmp_path, "pretrain.duration=2 epochs", *wide)
-    windows = prepare_pretraining(epochs).train.windows.count
+    windows = prepare_pretraining(epochs).train.place(0).of
     live(epochs, tmp_path / "epochs")
     assert max(tiny.losses(tmp_path / "epochs")) == -(-2 * windows // 128)

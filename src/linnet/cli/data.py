@@ -8,11 +8,15 @@ import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from linnet.cli.progress import BuildLine
 from linnet.cli.train import OVERRIDES
+
+if TYPE_CHECKING:
+    from linnet.data.corpus import Corpus
 
 RECIPE = typer.Argument(..., help="A shipped recipe's name, or a recipe file.")
 
@@ -35,34 +39,59 @@ def build(
 
     Example: linnet data build tinystories-30m pretrain.data.sources=stories.txt
     """
+    from linnet.config import RunError
     from linnet.data.shards.store import damaged_shards
     from linnet.recipe import load_recipe, prepare_pretraining
 
     with BuildLine() as line:
         ready = prepare_pretraining(load_recipe(recipe, overrides), line)
-    store = ready.store
-    damaged = [str(path) for path in damaged_shards(store)] if store.folder else []
+    corpus = ready.corpus
+    damaged = [str(path) for store in corpus.stores if store.folder for path in damaged_shards(store)]
     facts = {
-        "folder": str(store.folder) if store.folder else None,
         "tokenizer": ready.tokenizer.name,
-        "fingerprint": store.fingerprint,
-        "train_tokens": store.train.tokens,
-        "train_documents": store.train.documents,
-        "validation_tokens": store.validation.tokens,
-        "validation_documents": store.validation.documents,
+        "fingerprint": corpus.fingerprint,
+        "sources": [component.facts() for component in corpus.components],
+        "validation": {
+            name: {"tokens": windows.split.tokens, "documents": windows.split.documents}
+            for name, windows in corpus.validation.items()
+        },
+        **_totals(corpus),
         "damaged": damaged,
     }
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2))
-    else:
-        for name, value in facts.items():
-            if name != "damaged":
-                typer.echo(f"{name:<22} {value:,}" if isinstance(value, int) else f"{name:<22} {value}")
+    typer.echo(json.dumps(facts, indent=2) if as_json else _as_lines(facts))
     if damaged:
-        from linnet.config import RunError
+        raise RunError("these shards are damaged: " + ", ".join(damaged), "",
+                       "delete their folders and build again")  # fmt: skip
 
-        raise RunError("these shards are damaged: " + ", ".join(damaged), str(store.folder),
-                       "delete the folder and build again")  # fmt: skip
+
+def _totals(corpus: Corpus) -> dict[str, int | None]:
+    """Tokens and documents of both splits; what is streamed is not known beforehand."""
+    trained = [component.split for component in corpus.components]
+    held_out = [windows.split for windows in corpus.validation.values()]
+    whole = all(trained)
+    return {
+        "train_tokens": sum(split.tokens for split in trained if split) if whole else None,
+        "train_documents": sum(split.documents for split in trained if split) if whole else None,
+        "validation_tokens": sum(split.tokens for split in held_out),
+        "validation_documents": sum(split.documents for split in held_out),
+    }
+
+
+def _as_lines(facts: dict[str, Any]) -> str:
+    lines = [f"tokenizer    {facts['tokenizer']}", f"fingerprint  {facts['fingerprint']}"]
+    for source in facts["sources"]:
+        size = "streamed: its shards are made when they are read"
+        if not source["streamed"]:
+            size = f"{source['tokens']:,} tokens in {source['documents']:,} documents"
+        lines.append(f"{source['domain']:<12} {source['title']}: {size}")
+        lines += [f"{'':<12} {folder}" for folder in source["folders"]]
+        left_out = {k: v for k, v in source["left_out"].items() if v and k != "rows"}
+        if left_out:
+            said = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items())
+            lines.append(f"{'':<12} left out of {source['left_out']['rows']:,} rows: {said}")
+    for name, held in facts["validation"].items():
+        lines.append(f"held out     {name}: {held['tokens']:,} tokens in {held['documents']:,} documents")
+    return "\n".join(lines)
 
 
 def peek(
@@ -88,11 +117,16 @@ def peek(
     with BuildLine() as line:
         ready = prepare_pretraining(load_recipe(recipe, overrides), line)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    for index in range(int(first), int(last)):
-        if as_json:
-            typer.echo(json.dumps(describe(ready.train, index)))
-        else:
-            typer.echo(show(ready.train, ready.tokenizer, index, tokens, colour))
+    try:
+        for index in range(int(first), int(last)):
+            if as_json:
+                typer.echo(json.dumps(describe(ready.train, index)))
+            else:
+                typer.echo(show(ready.train, ready.tokenizer, index, tokens, colour))
+    except IndexError:
+        raise RequestError("the sources are used up before it", "--range", "give a smaller one") from None
+    finally:
+        ready.corpus.close()
 
 
 def tokenizer(

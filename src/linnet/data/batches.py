@@ -1,31 +1,21 @@
-"""Batches as the model sees them, a pure function of (corpus, seed, step).
+"""Batches as the model sees them.
 
 The corpus is one long line of documents, each ended by EOS, with one EOS before the first.
 A window is `sequence_length` targets in a row, and its inputs are the tokens one place
 earlier: shifted here and nowhere else, so every token is a target exactly once an epoch.
 An EOS opens the document that follows it (it plays the part of a beginning-of-sequence
 token), so the first token of a document and its EOS are learned like all others.
-
-Batches are made ahead by threads, not processes: a batch is a few milliseconds of copying
-from mapped files, most of it outside the interpreter's lock, and a thread cannot be left
-behind, be ended by a scheduler's signal to all processes, or run out of shared memory.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import deque
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from linnet.config import RequestError
-from linnet.data.order import Order
 from linnet.data.shards.store import Split
 
 IGNORE = -100  # a target that is not counted, as in torch.nn.functional.cross_entropy
@@ -91,17 +81,22 @@ class Windows:
 
     def batch(self, windows: np.ndarray) -> Batch:
         """The batch of these windows, in this order."""
-        rows = np.full((len(windows), self.length + 1), self.eos_id, dtype=np.int64)
-        targets = np.full((len(windows), self.length), IGNORE, dtype=np.int64)
-        for row, window in enumerate(windows.tolist()):
-            tokens = self.tokens(window)
-            rows[row, : len(tokens)] = tokens
-            targets[row, : len(tokens) - 1] = tokens[1:]
-        inputs = np.ascontiguousarray(rows[:, :-1])
-        if not self.document_mask:
-            return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
-        documents, positions = document_layout(inputs, self.eos_id)
-        return Batch(*map(torch.from_numpy, (inputs, targets, positions, documents)))
+        rows = [self.tokens(window) for window in windows.tolist()]
+        return collate(rows, self.length, self.eos_id, self.document_mask)
+
+
+def collate(rows: list[np.ndarray], length: int, eos_id: int, document_mask: bool) -> Batch:
+    """The batch of sequences [at most length + 1 ids each]; shorter ones are filled with what is not counted."""
+    ids = np.full((len(rows), length + 1), eos_id, dtype=np.int64)
+    targets = np.full((len(rows), length), IGNORE, dtype=np.int64)
+    for row, tokens in enumerate(rows):
+        ids[row, : len(tokens)] = tokens
+        targets[row, : len(tokens) - 1] = tokens[1:]
+    inputs = np.ascontiguousarray(ids[:, :-1])
+    if not document_mask:
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
+    documents, positions = document_layout(inputs, eos_id)
+    return Batch(*map(torch.from_numpy, (inputs, targets, positions, documents)))
 
 
 def document_layout(tokens: np.ndarray, eos_id: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,66 +106,6 @@ def document_layout(tokens: np.ndarray, eos_id: int) -> tuple[np.ndarray, np.nda
     index = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
     begin = np.maximum.accumulate(np.where(opens, index, 0), axis=1)
     return documents, index - begin
-
-
-class TrainBatches:
-    """`batches[step]`: the samples step·B .. (step+1)·B of the computed order."""
-
-    def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:
-        if windows.split.tokens < windows.length:
-            raise RequestError(
-                f"the training part has {windows.split.tokens} tokens, fewer than one sequence of "
-                f"{windows.length}", "data", "add text or shorten sequence_length",
-            )  # fmt: skip
-        self.windows, self.batch_size = windows, batch_size
-        self.order = Order(windows.count, seed)
-
-    def samples(self, step: int) -> np.ndarray:
-        """Global sample numbers of a step [B]."""
-        return np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-
-    def __getitem__(self, step: int) -> Batch:
-        return self.windows.batch(self.order(self.samples(step)))
-
-    @property
-    def fingerprint(self) -> str:
-        """What decides every sample's tokens, the split's bytes apart."""
-        w = self.windows
-        facts = (w.length, w.eos_id, w.document_mask, w.count, self.order.seed)
-        return hashlib.sha256(repr(facts).encode()).hexdigest()
-
-    def stream(
-        self, start: int, stop: int, workers: int = 0, pin: bool = False
-    ) -> Generator[Batch, None, None]:
-        """Batches of steps start..stop, made ahead by `workers` threads (0: here, when asked for).
-
-        Closing the iterator, or leaving it, ends the threads.
-
-        Args:
-            pin: put them in page-locked memory; for CUDA devices.
-        """
-        steps = range(start, stop)
-        make = self._pinned if pin else self.__getitem__
-        if not workers:
-            yield from map(make, steps)
-            return
-        begin = partial(torch.cuda.set_device, torch.cuda.current_device()) if pin else None
-        pool = ThreadPoolExecutor(workers, "batches", begin)
-        ahead: deque[Future[Batch]] = deque()
-        try:
-            for step in steps:
-                ahead.append(pool.submit(make, step))
-                if len(ahead) > 2 * workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for batch in ahead:
-                batch.cancel()
-            pool.shutdown(wait=True)
-
-    def _pinned(self, step: int) -> Batch:
-        return self[step].pin_memory()
 
 
 def validation_batches(windows: Windows, batch_size: int, limit: int | None = None) -> list[np.ndarray]:

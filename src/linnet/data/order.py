@@ -43,11 +43,12 @@ class Permutation:
     def _encrypt(self, value: np.ndarray) -> np.ndarray:
         left, right = value >> np.uint64(self._half), value & self._low
         for key in self._keys:
-            left, right = right, left ^ (_mixed(right ^ key) & self._low)
+            left, right = right, left ^ (mixed(right ^ key) & self._low)
         return (left << np.uint64(self._half)) | right
 
 
-def _mixed(value: np.ndarray) -> np.ndarray:
+def mixed(value: np.ndarray) -> np.ndarray:
+    """Each number [n] (uint64) as one that looks drawn at random."""
     for factor in _MIX:
         value = (value ^ (value >> np.uint64(33))) * factor
     return value ^ (value >> np.uint64(33))
@@ -56,8 +57,8 @@ def _mixed(value: np.ndarray) -> np.ndarray:
 class Order:
     """Which window of the corpus is global sample i, epoch after epoch."""
 
-    def __init__(self, windows: int, seed: int) -> None:
-        self.windows, self.seed = windows, seed
+    def __init__(self, windows: int, *key: int) -> None:
+        self.windows, self.key = windows, key
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """Windows [n] of the global samples [n]."""
@@ -65,5 +66,5 @@ class Order:
         result = np.empty_like(samples)
         for epoch in np.unique(epochs):
             here = epochs == epoch
-            result[here] = Permutation(self.windows, self.seed, int(epoch))(within[here])
+            result[here] = Permutation(self.windows, *self.key, int(epoch))(within[here])
         return result

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from linnet.data.batches import IGNORE, TrainBatches, document_layout
+from linnet.data.batches import IGNORE, collate, document_layout
+from linnet.data.training import TrainBatches
 from linnet.text import Tokenizer
 
 _COLOURS = (36, 33, 35, 32, 34)
@@ -16,17 +18,14 @@ _AROUND = 2  # rows of the table on each side of a border
 
 
 def describe(batches: TrainBatches, sample: int) -> dict[str, Any]:
-    """A global sample's index, window, source, and the sha256 of its token ids (little-endian int64).
+    """Where a global sample lies, and the sha256 of its token ids (little-endian int64).
 
     The ids are the first input and then the targets, so a whole sequence of T has T + 1.
     """
-    windows = batches.windows
-    window = int(batches.order(np.array([sample]))[0])
-    tokens = windows.tokens(window)
+    place, (tokens,) = batches.place(sample), batches.tokens(np.array([sample]))
     return {
         "sample": sample,
-        "window": window,
-        "source": windows.split.source_at(window * windows.length),
+        **asdict(place),
         "tokens": len(tokens),
         "sha256": hashlib.sha256(tokens.astype("<i8").tobytes()).hexdigest(),
     }
@@ -35,36 +34,39 @@ def describe(batches: TrainBatches, sample: int) -> dict[str, Any]:
 def show(batches: TrainBatches, tokenizer: Tokenizer, sample: int, limit: int, colour: bool) -> str:
     """The first `limit` places of a sample: its documents as text, then inputs beside their targets.
 
-    Each document has a colour and a title where it begins. Places whose target is not counted in
-    the loss are dimmed and said to be so.
+    Each document has a colour and a title where it begins; each source a colour in the sample's title.
+    Places whose target is not counted in the loss are dimmed and said to be so.
     """
-    facts, windows = describe(batches, sample), batches.windows
-    batch = windows.batch(np.array([facts["window"]]))
-    documents, positions = document_layout(batch.tokens.numpy(), windows.eos_id)
+    facts, (ids,) = describe(batches, sample), batches.tokens(np.array([sample]))
+    batch = collate([ids], batches.length, batches.eos_id, batches.document_mask)
+    documents, positions = document_layout(batch.tokens.numpy(), batches.eos_id)
     inputs, targets = batch.tokens[0].numpy()[:limit], batch.targets[0].numpy()[:limit]
     documents, positions = documents[0][:limit], positions[0][:limit]
     counted = targets != IGNORE
     paint = _paint if colour else lambda text, _: text
-    head = f"sample {sample}: window {facts['window']:,} of {windows.count:,} from {facts['source']}"
-    apart = "documents are masked from each other" if windows.document_mask else "documents see each other"
+    titles = [source.title for source in batches.sources]
+    of = _COLOURS[titles.index(facts["source"]) % len(_COLOURS)] if facts["source"] in titles else _COLOURS[0]
+    shard = "" if facts["shard"] is None else f" of shard {facts['shard']:,}"
+    where = f"window {facts['window']:,} of {facts['of']:,}{shard}, pass {facts['epoch'] + 1}"
+    apart = "documents are masked from each other" if batches.document_mask else "documents see each other"
     lines = [
-        paint(head, _BOLD),
-        f"{batch.counted} of {windows.length} targets are counted; {apart}; sha256 {facts['sha256'][:16]}",
+        f"{paint(f'sample {sample}', _BOLD)} from {paint(facts['source'], of)}: {where}",
+        f"{batch.counted} of {batches.length} targets are counted; {apart}; sha256 {facts['sha256'][:16]}",
     ]
     borders = [0, *(np.flatnonzero(np.diff(np.where(counted, documents, -1))) + 1).tolist()]
     for begin, end in zip(borders, [*borders[1:], len(inputs)], strict=True):
         if not counted[begin]:
             lines.append(paint(f"── {end - begin} places that are not counted ──", _DIM))
             continue
-        opens = inputs[begin] == windows.eos_id
+        opens = inputs[begin] == batches.eos_id
         lines.append(
             paint("── a document begins ──" if opens else "── goes on from the window before ──", _DIM)
         )
         text = tokenizer.decode(inputs[begin:end].tolist(), skip_special=False)
         colour_of = _COLOURS[int(documents[begin]) % len(_COLOURS)]
         lines += [paint(_printable(line), colour_of) for line in text.split("\n")]
-    if limit < windows.length:
-        lines.append(paint(f"── {windows.length - limit} more places (--tokens) ──", _DIM))
+    if limit < batches.length:
+        lines.append(paint(f"── {batches.length - limit} more places (--tokens) ──", _DIM))
     lines += ["", paint(f"{'place':>6} {'position':>8}  {'input':<20}    target", _DIM)]
     near = sorted({place for border in borders for place in range(border - _AROUND, border + _AROUND + 1)})
     for before, place in zip([0, *near], near, strict=False):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from linnet.data.settings import DataSettings
 from linnet.data.shards.keys import cache_folder, fingerprint, key_of, unwritable
-from linnet.data.shards.tokenising import is_held_out
+from linnet.data.shards.tokenising import HeldOut
 from linnet.data.sources.documents import texts
 from linnet.text import Tokenizer, TokenizerSettings, load_tokenizer, train_tokenizer
 from linnet.text.settings import TRAINED
@@ -61,12 +61,12 @@ def _key(settings: TokenizerSettings, data: DataSettings) -> str:
 
 def _training_text(settings: TokenizerSettings, data: DataSettings) -> Iterator[str]:
     """Training documents, held-out ones left out; each source may fill an equal part of `train_megabytes`."""
-    held_out = 0.0 if data.validation_sources else data.validation_fraction
+    held_out = HeldOut(0.0 if data.validation_sources else data.validation_fraction)
     for source in data.sources:
         left = settings.train_megabytes * 1e6 / len(data.sources)
         for text in texts(source):
             raw = text.encode()
-            if not is_held_out(raw, 0.0 if source.builtin else held_out):
+            if source.builtin or raw not in held_out:
                 left -= len(raw)
                 yield text
             if left <= 0:

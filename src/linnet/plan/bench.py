@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from linnet.config import RunError
-from linnet.data.batches import TrainBatches, Windows
+from linnet.data.batches import Windows
 from linnet.data.settings import DataSettings
 from linnet.data.shards.store import Shard, Split, token_dtype
+from linnet.data.training import TrainBatches
 from linnet.hardware import (
     Choices,
     gpu_memory,
@@ -143,4 +144,4 @@ def _random_batches(
         tokens.tofile(path)
         split = Split((Shard(path, count, ""),), dtype)
         windows = Windows(split, data.sequence_length, eos_id=0, document_mask=data.document_mask)
-        yield TrainBatches(windows, settings.train_batch_size, seed=0)
+        yield TrainBatches.over(windows, settings.train_batch_size, seed=0)

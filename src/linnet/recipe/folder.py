@@ -42,6 +42,9 @@ _MAY_CHANGE = (
     "pretrain.data.num_workers",
     "pretrain.data.preprocessing_processes",
     "pretrain.data.cache_dir",
+    "pretrain.data.cache_gb",
+    "pretrain.data.retry_minutes",
+    "pretrain.data.audit",
 )
 
 _BEGINNING = (".lock", ".recipe.yaml.part")  # all that a run killed at its very beginning leaves

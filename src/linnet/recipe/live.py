@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linnet.config import RequestError, RunError
-from linnet.data.batches import TrainBatches, Windows
+from linnet.data.corpus import Corpus
+from linnet.data.opening import open_corpus
 from linnet.data.shards.build import Progress as BuildObserver
-from linnet.data.shards.build import build
-from linnet.data.shards.store import Store
+from linnet.data.shards.build import silent
+from linnet.data.training import TrainBatches
 from linnet.data.vocabulary import tokenizer_for
 from linnet.hardware import Choices, choose, describe, detect, peak_flops
 from linnet.infer import Generator, SamplingSettings
 from linnet.model import Transformer, count_parameters, flops_per_token, initialize, load_model, read_spec
 from linnet.objectives import NextToken
-from linnet.observe import EventLog, Observer, Observers, RunStarted, draw
+from linnet.observe import Anomaly, EventLog, Observer, Observers, RunStarted, draw
 from linnet.recipe.folder import RunFolder
 from linnet.recipe.recipe import Recipe, as_yaml
 from linnet.text import Tokenizer
@@ -37,9 +38,8 @@ class Prepared:
     recipe: Recipe
     choices: Choices
     tokenizer: Tokenizer
-    store: Store
+    corpus: Corpus
     train: TrainBatches
-    validation: Windows
     total_steps: int
 
 
@@ -57,18 +57,14 @@ def prepare_pretraining(recipe: Recipe, on_build: BuildObserver | None = None) -
             f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens and the model room for "
             f"{recipe.model.vocab_size}", "model.vocab_size", f"set it to {tokenizer.vocab_size} or more",
         )  # fmt: skip
-    store = build(stage.data, tokenizer, on_build)
-    length, masked = stage.data.sequence_length, stage.data.document_mask
-    train = TrainBatches(
-        Windows(store.train, length, store.eos_id, masked), stage.train_batch_size, recipe.seed
-    )
-    validation = Windows(store.validation, length, store.eos_id, masked)
-    total = stage.duration.steps(stage.train_batch_size * length, train.windows.count * length)
+    corpus = open_corpus(stage.data, tokenizer, recipe.seed, on_build or silent)
+    total = corpus.steps(stage.duration, stage.train_batch_size)
+    train = corpus.batches(stage.train_batch_size, recipe.seed, total)
     try:
         stage.check_schedule(total)
     except ValueError as error:
         raise RequestError(str(error), "pretrain") from None
-    return Prepared(recipe, choices, tokenizer, store, train, validation, total)
+    return Prepared(recipe, choices, tokenizer, corpus, train, total)
 
 
 def live(
@@ -103,6 +99,7 @@ def live(
         try:
             outcome = pretrain(prepared, run.checkpoints(1, "pretrain"), observers)
         finally:
+            prepared.corpus.close()
             observers.close()
         if outcome != "stopped":
             _draw(run)
@@ -143,7 +140,8 @@ def pretrain(prepared: Prepared, checkpoints: CheckpointFolder, observe: Observe
         engine=engine,
         objective=NextToken(),
         batches=prepared.train,
-        validation=prepared.validation,
+        validation=prepared.corpus.validation,
+        validation_weights=prepared.corpus.validation_weights,
         settings=stage,
         total_steps=prepared.total_steps,
         tokenizer=prepared.tokenizer,
@@ -152,7 +150,7 @@ def pretrain(prepared: Prepared, checkpoints: CheckpointFolder, observe: Observe
         meter=Meter(
             flops_per_token(recipe.model, length), peak_flops(choices.machine, choices.precision.value)
         ),
-        data_fingerprint=f"{prepared.store.fingerprint}:{prepared.train.fingerprint}",
+        data_fingerprint=prepared.corpus.fingerprint,
         workers=stage.data.num_workers,
         pin_memory=choices.device.value == "cuda",
         sampler=sample if stage.sample_tokens and stage.sample_prompts else None,
@@ -164,6 +162,7 @@ def pretrain(prepared: Prepared, checkpoints: CheckpointFolder, observe: Observe
             "parent": str(latest.path.name) if latest else stage.init_from,
         },
     )
+    prepared.corpus.listeners.append(lambda line: observe(Anomaly(trainer.progress.step, line)))
     observe(
         RunStarted(
             latest.step if latest else 0,

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from linnet.config import RequestError, RunError
-from linnet.data.batches import Batch, TrainBatches, Windows, validation_batches
+from linnet.config import LinnetError, RequestError, RunError
+from linnet.data.batches import Batch, Windows, validation_batches
+from linnet.data.training import TrainBatches
 from linnet.objectives import Objective
 from linnet.observe import Anomaly, Evaluated, Observer, Resumed, RunEnded, Sampled, Saved, StepDone
 from linnet.text import Tokenizer
@@ -49,6 +50,8 @@ class Trainer:
     """One stage: an engine, an objective, its data, and when to look and save.
 
     Args:
+        validation: held-out windows by domain. validation_weights: what each domain's loss weighs in
+            `val/loss`. data_fingerprint: what decides the bytes of all sources.
         sampler: turns the model into samples of text: a list of (prompt, text).
         facts: what every checkpoint's manifest should say (recipe hash, parent, model specification).
     """
@@ -56,7 +59,7 @@ class Trainer:
     engine: Engine
     objective: Objective
     batches: TrainBatches
-    validation: Windows
+    validation: Mapping[str, Windows]
     settings: TrainSettings
     total_steps: int
     tokenizer: Tokenizer
@@ -64,6 +67,7 @@ class Trainer:
     observe: Observer
     meter: Meter
     data_fingerprint: str
+    validation_weights: Mapping[str, float] = field(default_factory=dict)
     workers: int = 0
     pin_memory: bool = False
     sampler: Callable[[], Sequence[tuple[str, str]]] | None = None
@@ -82,6 +86,12 @@ class Trainer:
                 outcome = self._loop(stop)
             except StopRequested:
                 outcome = "stopped"
+            except DataLost as lost:
+                if not self._is_saved():
+                    self.save()
+                error = lost.error
+                self.observe(RunEnded(self.progress.step, f"failed: {error}", time.perf_counter() - began))
+                raise RunError(error.what, error.where, lost.mend(self.progress.step)) from None
             except BaseException as error:
                 self.observe(RunEnded(self.progress.step, f"failed: {error}", time.perf_counter() - began))
                 raise
@@ -114,12 +124,30 @@ class Trainer:
             if self._stopped_early():
                 return "early stopping"
             with self.meter.waiting_for_data():
-                batch = next(stream)
+                batch = self._next(stream)
+            if batch is None:
+                self._used_up()
+                continue
             batch = self.objective.prepare(self.engine.model, batch)
             terms = self.engine.accumulate(self.objective, batch, at.step, stop)
             learning_rate = rate(at.step)
             update = self.engine.update(terms, learning_rate)
             self._count(batch, terms, update, learning_rate)
+
+    def _next(self, stream: Iterator[Batch]) -> Batch | None:
+        """The next batch, or None when the sources are used up."""
+        try:
+            return next(stream, None)
+        except LinnetError as error:
+            raise DataLost(error) from None
+
+    def _used_up(self) -> None:
+        """End the run here: it is whole, if shorter than it was meant to be."""
+        at = self.progress.step
+        self.observe(
+            Anomaly(at, f"the sources are used up after step {at} of {self.total_steps}: the run ends here")
+        )
+        self.total_steps = at
 
     def _due(self, every: int) -> bool:
         step = self.progress.step
@@ -166,30 +194,42 @@ class Trainer:
                 "train/tokens": at.tokens,
                 "train/progress_percent": 100 * at.step / self.total_steps,
             }
-            self.observe(StepDone(at.step, metrics | self.meter.read()))
+            passes = self.batches.passes(at.step)
+            epochs = {f"data/{title}/epochs": count for title, count in passes.items()}
+            self.observe(StepDone(at.step, metrics | epochs | self.meter.read()))
+        for line in self.batches.news(at.step - 1, at.step):
+            self.observe(Anomaly(at.step, line))
 
     def evaluate(self, interrupted: Callable[[], bool] = lambda: False) -> float:
         """Validation loss on the same sequences as every time; notes the best; shows samples of text."""
-        at, windows = self.progress, self.validation
-        size = self.settings.micro_batch_size
-        rows = validation_batches(
-            windows, size if isinstance(size, int) else self.engine.numbers()["micro_batch_size"],
-            self.settings.eval_sequences,
-        )  # fmt: skip
-        terms = self.engine.evaluate(self.objective, (windows.batch(chosen) for chosen in rows), interrupted)
-        loss = terms.mean()
+        at = self.progress
+        losses = {domain: self._loss(windows, interrupted) for domain, windows in self.validation.items()}
+        weights = {domain: self.validation_weights.get(domain, 1.0) for domain in losses}
+        loss = sum(weights[domain] * losses[domain] for domain in losses) / sum(weights.values())
         at.evaluated_at, self._saved_step = at.step, -1  # a checkpoint of this step does not know of it yet
         if loss < at.best_loss:
             at.best_loss, at.evaluations_since_best = loss, 0
             at.best_step = at.step if self.settings.keep_best else None
         else:
             at.evaluations_since_best += 1
-        self.observe(Evaluated(at.step, {"val/loss": loss, "val/ppl": math.exp(min(loss, 700.0))}))
+        metrics = {"val/loss": loss, "val/ppl": _perplexity(loss)}
+        if len(losses) > 1:
+            for domain, value in losses.items():
+                metrics |= {f"val/{domain}/loss": value, f"val/{domain}/ppl": _perplexity(value)}
+        self.observe(Evaluated(at.step, metrics))
         if self.sampler is not None:
             for prompt, text in self.sampler():
                 self.observe(Sampled(at.step, prompt, text))
         self.meter.start()
         return loss
+
+    def _loss(self, windows: Windows, interrupted: Callable[[], bool]) -> float:
+        """Mean loss over a domain's held-out sequences, or over its part of `eval_sequences` of them."""
+        size, most = self.settings.micro_batch_size, self.settings.eval_sequences
+        size = size if isinstance(size, int) else int(self.engine.numbers()["micro_batch_size"])
+        rows = validation_batches(windows, size, most and max(1, most // len(self.validation)))
+        batches = (windows.batch(chosen) for chosen in rows)
+        return self.engine.evaluate(self.objective, batches, interrupted).mean()
 
     _saved_step: int = -1
     _saved_at: float = field(default_factory=time.monotonic)
@@ -201,7 +241,8 @@ class Trainer:
         trainer = {
             "progress": asdict(at),
             "engine": self.engine.numbers(),
-            "data_fingerprint": self.data_fingerprint,
+            "data_fingerprint": self._fingerprint(at.step),
+            "data": self.batches.state(at.step),
         }
         facts = {"tokens": at.tokens, "val_loss": _finite(at.best_loss), **self.facts}
         saved = self.checkpoints.save(
@@ -222,11 +263,12 @@ class Trainer:
             RequestError: when the data is no longer what the run began with.
         """
         state = checkpoint.trainer_state()
-        if state["data_fingerprint"] != self.data_fingerprint:
+        if state["data_fingerprint"] != self._fingerprint(state["progress"]["step"]):
             raise RequestError(
                 "the data is not what this run began with (its text, tokenizer, seed or sequences changed)",
                 str(checkpoint.path), "restore it, or start another run with --run DIR or --fresh",
             )  # fmt: skip
+        self.batches.restore(state["data"])
         self.engine.load_optimizer_state(checkpoint.load_tensors)
         self.engine.load_numbers(state["engine"])
         self.progress = Progress(**state["progress"])
@@ -234,6 +276,26 @@ class Trainer:
         if self.progress.best_step is not None:  # a kill may have come between the save and this
             self.checkpoints.mark_best(self.progress.best_step, self.progress.best_loss)
         self.observe(Resumed(self.progress.step, str(checkpoint.path)))
+
+    def _fingerprint(self, step: int) -> str:
+        """What decides every token of the steps before `step`, and all that is held out."""
+        return f"{self.data_fingerprint}:{self.batches.fingerprint(step)}"
+
+
+class DataLost(Exception):
+    """The next batch cannot be had."""
+
+    def __init__(self, error: LinnetError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+    def mend(self, step: int) -> str:
+        """What to do: everything up to `step` is safe."""
+        return f"{self.error.mend}; step {step} is saved, and the same command goes on from it".lstrip("; ")
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(min(loss, 700.0))
 
 
 def _finite(value: float) -> float | None:

@@ -7,13 +7,13 @@ stands in the training part is left out of validation, so that the two share non
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from linnet.config import RequestError
-from linnet.data.settings import DataSettings, Source
+from linnet.data.settings import Source
 from linnet.data.shards.keys import key_of, unwritable
 from linnet.data.shards.store import (
     Shard,
@@ -26,31 +26,41 @@ from linnet.data.shards.store import (
     token_dtype,
 )
 from linnet.data.shards.writing import write_durably
-from linnet.data.sources.documents import files_of, kind_of
+from linnet.data.sources.files import files_of
 from linnet.text import Tokenizer
 
 _CHUNK = 1 << 24  # tokens looked at together
 
 
-def open_bins(settings: DataSettings, tokenizer: Tokenizer, cache: Path) -> Store:
-    """A store over token files.
+def is_token_file(source: Source) -> bool:
+    """Whether a source is token files."""
+    return bool(source.path) and any(file.kind == ".bin" for file in files_of(source))
+
+
+def open_bins(
+    groups: Sequence[tuple[Source, ...]], validation_sources: tuple[Source, ...], fraction: float,
+    tokenizer: Tokenizer, cache: Path,
+) -> list[Store]:  # fmt: skip
+    """A store over the token files of each group of sources.
 
     Raises:
         RequestError: when text and token files are mixed, a file has an odd size or holds an id
             outside the vocabulary, or there is no document that could be held out.
     """
-    dtype = token_dtype(tokenizer.vocab_size)
-    train = _checked(settings.sources, dtype, tokenizer)
-    if settings.validation_sources:
-        validation = _checked(settings.validation_sources, dtype, tokenizer)
-    else:
-        train, validation = _hold_out(train, settings.validation_fraction, dtype, tokenizer.eos_id, cache)
-    splits = {
-        "train": _split(train, dtype, tokenizer.eos_id),
-        "validation": _split(validation, dtype, tokenizer.eos_id),
-    }
-    fingerprint = shards_fingerprint(splits)
-    return Store(splits["train"], splits["validation"], tokenizer.eos_id, tokenizer.vocab_size, fingerprint)
+    dtype, eos_id = token_dtype(tokenizer.vocab_size), tokenizer.eos_id
+    found = [_checked(group, dtype, tokenizer) for group in groups]
+    given = _checked(validation_sources, dtype, tokenizer)
+    stores = []
+    for number, shards in enumerate(found):
+        others = tuple(shard for other in (*found[:number], *found[number + 1 :]) for shard in other)
+        if given:
+            parts = shards, given
+        else:
+            parts = _hold_out(shards, others, fraction, dtype, eos_id, cache)
+        train, validation = (_split(part, dtype, eos_id) for part in parts)
+        fingerprint = shards_fingerprint({"train": train, "validation": validation})
+        stores.append(Store(train, validation, eos_id, tokenizer.vocab_size, fingerprint))
+    return stores
 
 
 def _split(shards: tuple[Shard, ...], dtype: np.dtype, eos_id: int) -> Split:
@@ -64,11 +74,13 @@ def _checked(sources: tuple[Source, ...], dtype: np.dtype, tokenizer: Tokenizer)
     shards = []
     for source in sources:
         files = files_of(source) if source.path else []
-        if not files or any(kind_of(path) != ".bin" for path in files):
+        if not files or any(file.kind != ".bin" for file in files):
             raise RequestError("text cannot be mixed with token files", source.title, "give one kind")
         if source.documents:
             raise RequestError("token files are taken whole", source.title, "leave out 'documents'")
-        shards += [_shard(path, dtype, tokenizer) for path in files]
+        if any(file.remote for file in files):
+            raise RequestError("token files are read in place", source.title, "get the files here")
+        shards += [_shard(Path(file.path), dtype, tokenizer) for file in files]
     return tuple(shards)
 
 
@@ -94,9 +106,13 @@ def _shard(path: Path, dtype: np.dtype, tokenizer: Tokenizer) -> Shard:
 
 
 def _hold_out(
-    shards: tuple[Shard, ...], fraction: float, dtype: np.dtype, eos_id: int, cache: Path
-) -> tuple[tuple[Shard, ...], tuple[Shard, ...]]:
-    """Cut the last file at a document's end; the held-out part, without what training also has, is a new file."""
+    shards: tuple[Shard, ...], others: tuple[Shard, ...], fraction: float, dtype: np.dtype, eos_id: int,
+    cache: Path,
+) -> tuple[tuple[Shard, ...], tuple[Shard, ...]]:  # fmt: skip
+    """Cut the last file at a document's end; the held-out part, without what training also has, is a new file.
+
+    others: what training has besides `shards`.
+    """
     last = shards[-1]
     wanted = max(1, round(sum(shard.tokens for shard in shards) * fraction))
     cut = end = 0
@@ -109,10 +125,13 @@ def _hold_out(
             "there are too few documents to hold some out", str(last.path), "set validation_sources"
         )
     train = (*shards[:-1], Shard(last.path, cut, f"{last.sha256}[:{cut}]"))
-    name = key_of(shards=[shard.sha256 for shard in shards], cut=cut, dtype=dtype.str, eos_id=eos_id)
+    against = (*train, *others)
+    name = key_of(
+        shards=[shard.sha256 for shard in (*shards, *others)], cut=cut, dtype=dtype.str, eos_id=eos_id
+    )
     path = cache / "stores" / f"{name}.validation.bin"
     if not path.exists():
-        kept = _only_here(mapped(last, dtype)[cut:], train, dtype, eos_id)
+        kept = _only_here(mapped(last, dtype)[cut:], against, dtype, eos_id)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(path, kept.data)

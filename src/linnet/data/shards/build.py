@@ -1,8 +1,9 @@
-"""Documents to token shards: in parallel, resumable, and found again by content.
+"""A source's documents to token shards, beforehand: in parallel, resumable, and found again by content.
 
-A store lives in a folder named by everything that decides its bytes (see keys.py). Documents
-are written in the order they were read, so the bytes do not depend on how many processes
-tokenised them, or on how often the build was interrupted.
+A store lives in a folder named by everything that decides its bytes (see keys.py). Its files are
+taken in pieces, groups of files that follow each other; no shard holds text of two pieces. So the
+bytes do not depend on how many processes tokenised them, on how many machines shared the pieces,
+or on how often the build was interrupted.
 
 Which documents are held out is decided by a hash of each document's text: equal documents
 fall on the same side, wherever and however often they appear.
@@ -11,61 +12,177 @@ fall on the same side, wherever and however often they appear.
 from __future__ import annotations
 
 import fcntl
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from linnet.config import RequestError
-from linnet.data.settings import DataSettings, Source
+from linnet.data.cleaning import Deduplicator
+from linnet.data.settings import Cleaning, Source
 from linnet.data.shards import writing
-from linnet.data.shards.keys import cache_folder, store_key, unwritable
-from linnet.data.shards.store import FORMAT, Store, open_store, token_dtype
-from linnet.data.shards.tokenising import Tokenise, tokeniser
-from linnet.data.shards.writing import ShardWriter
-from linnet.data.sources.documents import files_of, kind_of, limit_of, texts
-from linnet.hardware.host import cores
+from linnet.data.shards.keys import fingerprint, key_of, stream_fingerprint, unwritable
+from linnet.data.shards.store import FORMAT, SPLITS, Store, open_store, token_dtype
+from linnet.data.shards.tokenising import HeldOut, tokeniser
+from linnet.data.shards.writing import PIECE, ShardWriter, cannot_write, sync_folder, write_durably
+from linnet.data.sources.documents import Document, Tally, documents, limit_of
+from linnet.data.sources.files import File, files_of
+from linnet.data.sources.reading import Seen
+from linnet.data.sources.retrying import persistent
 from linnet.text import Tokenizer
+
+PIECE_BYTES = 256 << 20  # of files as they lie, packed or not
 
 Progress = Callable[["BuildProgress"], None]
 
 
 @dataclass(frozen=True)
 class BuildProgress:
-    """How far a build is: the source at hand, its documents so far, all bytes of text so far.
+    """How far a build is: the source at hand, its documents so far, its bytes of text so far.
 
-    `share` is the part of the whole that has been read, where it can be told.
+    `share` is the part of the source that has been read, where it can be told. `note` says what keeps it.
     """
 
     source: str
     documents: int
     text_bytes: int
     share: float | None = None
+    note: str = ""
 
 
-def build(settings: DataSettings, tokenizer: Tokenizer, progress: Progress | None = None) -> Store:
-    """The store for these settings, built if it is not there yet.
+def silent(_: BuildProgress) -> None:
+    """For builds that nobody watches."""
+
+
+@dataclass(frozen=True)
+class StoreTask:
+    """What one store is made of, and where it goes.
+
+    earlier: the sources whose documents are duplicates here, when duplicates are left out. world_documents:
+    how many documents the built-in world holds out. patience: seconds that a place may fail to answer.
+    only_held_out: take that many held-out documents, the first there are, and nothing else.
+    """
+
+    source: Source
+    cleaning: Cleaning
+    tokenizer: Tokenizer
+    held_out: HeldOut
+    cache: Path
+    processes: int = 1
+    earlier: tuple[Source, ...] = ()
+    world_documents: int = 0
+    patience: float = 600.0
+    only_held_out: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where the store lies once it is whole."""
+        once = self.cleaning.deduplicate != "none"
+        return self.cache / "stores" / key_of(
+            format=FORMAT,
+            tokenizer=self.tokenizer.fingerprint,
+            source=self._fingerprint(),
+            only_held_out=self.only_held_out,
+            cleaning=self.cleaning.model_dump(),
+            earlier=[fingerprint(source) for source in self.earlier] if once else [],
+            share=self.held_out.share,
+            held_out=key_of(digests=sorted(self.held_out.digests)),
+            world=self.world_documents,
+        )  # fmt: skip
+
+    def _fingerprint(self) -> dict[str, Any]:
+        if self.only_held_out and not self.source.builtin:  # of a stream, which is not read to its end
+            return stream_fingerprint(self.source, files_of(self.source), versions=True)
+        return fingerprint(self.source)
+
+    @property
+    def unfinished(self) -> Path:
+        """Where it lies until then."""
+        return self.folder.with_name(f"{self.folder.name}.partial")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Files that are taken together; of the built-in world, one of its splits."""
+
+    files: list[File]
+    split: str
+    held_out: HeldOut
+    limit: int | None = None
+
+
+def pieces(task: StoreTask) -> list[Piece]:
+    """The pieces of a store, in order.
 
     Raises:
-        RequestError: when a source is missing, empty or not what it claims to be.
-        RunError: when the disk is full or a dataset stops answering; a later build goes on from there.
+        RequestError: when the files are not there.
     """
-    if any(_is_token_file(source) for source in (*settings.sources, *settings.validation_sources)):
-        from linnet.data.shards.bins import open_bins
+    limit = limit_of(task.source)
+    if task.source.builtin:  # it holds documents of its own out, by their content
+        if task.held_out.share == 1.0:
+            return [Piece([], "validation", task.held_out, limit)]
+        train = [Piece([], "train", replace(task.held_out, share=0.0), limit)]
+        world = [Piece([], "validation", HeldOut(1.0), task.world_documents)] if task.world_documents else []
+        return train + world
+    files = files_of(task.source)
+    if task.only_held_out:
+        return [Piece(files, "train", HeldOut(1.0), limit)]
+    if limit is not None or task.cleaning.deduplicate != "none":
+        return [Piece(files, "train", task.held_out, limit)]  # what is taken depends on all that came before
+    groups: list[list[File]] = [[]]
+    size = 0
+    for file in files:
+        if size >= PIECE_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(file)
+        size += file.size or PIECE_BYTES
+    return [Piece(group, "train", task.held_out) for group in groups]
 
-        return open_bins(settings, tokenizer, cache_folder(settings))
-    folder = cache_folder(settings) / "stores" / store_key(settings, tokenizer)
+
+class Duplicates:
+    """Documents that came before, over all sources that one build takes in, in their order."""
+
+    def __init__(self, cleaning: Cleaning) -> None:
+        self._cleaning = cleaning
+        self._fed: list[Source] = []
+        kind = cleaning.deduplicate
+        self._seen = Deduplicator(kind, cleaning.near_threshold) if kind != "none" else None
+
+    def without(self, task: StoreTask, documents_of: Iterator[Document]) -> Iterator[Document]:
+        """The documents that are no duplicates of earlier ones."""
+        if self._seen is None:
+            yield from documents_of
+            return
+        for source in task.earlier[len(self._fed) :]:
+            for document in documents(source, cleaning=self._cleaning):
+                self._seen.is_duplicate(document.text)
+            self._fed.append(source)
+        for document in documents_of:
+            if not self._seen.is_duplicate(document.text):
+                yield document
+        self._fed.append(task.source)
+
+
+def build_store(task: StoreTask, duplicates: Duplicates | None = None, progress: Progress = silent) -> Store:
+    """The store of a task, built if it is not there yet.
+
+    Raises:
+        RequestError: when the source is missing, empty or not what it claims to be.
+        RunError: when the disk is full or a place stops answering; a later build goes on from there.
+    """
+    folder = task.folder
     if not (folder / "store.json").exists():
         with _lock(folder):
             if not (folder / "store.json").exists():
-                _fill(folder, settings, tokenizer, progress or (lambda _: None))
-    return open_store(folder)
-
-
-def _is_token_file(source: Source) -> bool:
-    return bool(source.path) and any(kind_of(path) == ".bin" for path in files_of(source))
+                for number, piece in enumerate(pieces(task)):
+                    build_piece(task, number, piece, duplicates or Duplicates(task.cleaning), progress)
+                assemble(task)
+    return open_store(folder, task.source.title)
 
 
 @contextmanager
@@ -81,92 +198,135 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _fill(folder: Path, settings: DataSettings, tokenizer: Tokenizer, progress: Progress) -> None:
-    fraction = 0.0 if settings.validation_sources else settings.validation_fraction
-    label = ", ".join(source.title for source in settings.sources)
-    while True:
-        aside = folder.with_name(f"{folder.name}-{fraction:g}.partial")
-        writer = ShardWriter(aside, token_dtype(tokenizer.vocab_size), writing.SHARD_TOKENS)
-        with tokeniser(tokenizer, settings.preprocessing_processes or cores()) as tokenise:
-            _write_sources(writer, settings, fraction, tokenise, progress)
-        train, validation = writer.count("train"), writer.count("validation")
-        if train and validation:
-            break
-        shutil.rmtree(aside)
-        if not train + validation or (settings.validation_sources and not train):
-            raise RequestError("there is no text in it", label, "give a source with at least one document")
-        if settings.validation_sources:
-            names = ", ".join(source.title for source in settings.validation_sources)
-            raise RequestError("there is no text in it", names, "give validation_sources with text")
-        if fraction == 0.5 or train + validation == 1:
-            raise RequestError(
-                f"{train + validation} documents are too few to hold some out for validation", label,
-                "add documents or set validation_sources",
-            )  # fmt: skip
-        fraction = min(0.5, fraction * 4)  # a small corpus: hold out a larger share, until it has a document
-    if folder.exists():
-        shutil.rmtree(folder)  # a store that lost its store.json
-    facts = {
-        "name": tokenizer.name,
-        "fingerprint": tokenizer.fingerprint,
-        "vocab_size": tokenizer.vocab_size,
-        "eos_id": tokenizer.eos_id,
-    }
-    writer.finish(folder, {
-        "format": FORMAT, "dtype": writer.dtype.str, "tokenizer": facts, "validation_fraction": fraction,
-    })  # fmt: skip
-
-
-def _write_sources(
-    writer: ShardWriter, settings: DataSettings, fraction: float, tokenise: Tokenise, progress: Progress
+def build_piece(
+    task: StoreTask, number: int, piece: Piece, duplicates: Duplicates, progress: Progress = silent
 ) -> None:
-    plan = _plan(settings, fraction)
-    reading = _Reading([source for source, _, _ in plan])
-    for index, (source, split, share) in enumerate(plan):
-        if index < writer.source:
-            continue
-        writer.begin_source(index, source.title)
-        reading.begin()
-        documents = texts(source, split, reading.seen)
-        for batch in tokenise(islice(documents, writer.documents, None), share):
+    """One piece of a store, or what is left to do of it.
+
+    Raises:
+        RequestError, RunError: as `build_store`.
+    """
+    folder = task.unfinished / f"piece-{number:05d}"
+    writer = ShardWriter(folder, token_dtype(task.tokenizer.vocab_size), writing.SHARD_TOKENS)
+    if writer.finished:
+        return
+    once = task.cleaning.deduplicate != "none"
+    reading, tally = _Reading(piece), Tally() if once else replace(writer.tally)
+    title = task.source.title
+
+    def say(note: str = "") -> None:
+        share = reading.share(writer.documents)
+        progress(BuildProgress(title, writer.documents, writer.text_bytes, share, note))
+
+    found = _documents(task, piece, writer, duplicates, reading.seen, tally, say)
+    with tokeniser(task.tokenizer, task.processes, piece.held_out) as tokenise:
+        for batch in tokenise(found, tally):
             writer.add(batch)
-            read = reading.share(index, writer.documents)
-            progress(BuildProgress(source.title, writer.documents, writer.text_bytes, read))
-    writer.flush()
+            say()
+    writer.finish(tally)
 
 
-def _plan(settings: DataSettings, fraction: float) -> list[tuple[Source, str, float]]:
-    """Each source to read, which of its splits, and the share of its documents that is held out."""
-    plan = [(source, "train", 0.0 if source.builtin else fraction) for source in settings.sources]
-    validation = settings.validation_sources
-    if not validation:  # the built-in world holds documents of its own out, by their content
-        worlds = (source for source in settings.sources if source.builtin)
-        counts = ((w, max(8, round((limit_of(w) or 0) * settings.validation_fraction))) for w in worlds)
-        validation = tuple(w.model_copy(update={"documents": count}) for w, count in counts)
-    return plan + [(source, "validation", 1.0) for source in validation]
+def _documents(
+    task: StoreTask, piece: Piece, writer: ShardWriter, duplicates: Duplicates, seen: Seen, tally: Tally,
+    trouble: Callable[[str], None],
+) -> Iterator[Document]:  # fmt: skip
+    once = task.cleaning.deduplicate != "none"
+    file, row = (0, 0) if once else (writer.file, writer.row)
+    unlimited = task.source.model_copy(update={"documents": None})
+
+    def open_at(file: int, row: int) -> Iterator[Document]:
+        return documents(
+            unlimited, files=piece.files, file=file, row=row, limit=piece.limit, split=piece.split,
+            cleaning=task.cleaning, seen=seen, tally=tally,
+        )  # fmt: skip
+
+    found = persistent(open_at, file, row, task.patience, trouble)
+    if piece.limit is not None:
+        found = islice(found, piece.limit - (0 if once else writer.documents))
+    if task.only_held_out:
+        held = (document for document in found if document.text.encode() in task.held_out)
+        return islice(held, task.only_held_out - writer.documents)
+    return islice(duplicates.without(task, found), writer.documents, None) if once else found
 
 
 class _Reading:
-    """What part of all sources has been read: in bytes of files, or in documents where all have a number."""
+    """What part of a piece has been read: in documents where they have a number, else in bytes of files."""
 
-    def __init__(self, sources: list[Source]) -> None:
-        limits = [limit_of(source) or 0 for source in sources]
-        files = all(source.path and not limit for source, limit in zip(sources, limits, strict=True))
-        self._by_documents = all(limits)
-        sizes = [sum(path.stat().st_size for path in files_of(source)) for source in sources] if files else []
-        self._totals = limits if self._by_documents else sizes
-        self._bytes = 0  # of the source at hand
-
-    def begin(self) -> None:
+    def __init__(self, piece: Piece) -> None:
+        self._limit = piece.limit
+        sizes = [file.size for file in piece.files]
+        self._total = sum(size or 0 for size in sizes) if all(sizes) else 0
         self._bytes = 0
 
     def seen(self, count: int) -> None:
         self._bytes += count
 
-    def share(self, index: int, documents: int) -> float | None:
-        """The share with `documents` read of source `index`; None where the whole is not known."""
-        if not self._totals:
-            return None
-        before = sum(self._totals[:index])
-        here = documents if self._by_documents else self._bytes
-        return min(1.0, (before + here) / sum(self._totals))
+    def share(self, documents: int) -> float | None:
+        """The share with that many documents read; None where the whole is not known."""
+        if self._limit:
+            return min(1.0, documents / self._limit)
+        return min(1.0, self._bytes / self._total) if self._total else None
+
+
+def assemble(task: StoreTask) -> None:
+    """Make a store of its finished pieces.
+
+    Raises:
+        RequestError: when there is no document in them.
+        RunError: when the disk does not take it.
+    """
+    aside = task.unfinished
+    found = [json.loads(path.read_text()) for path in sorted(aside.glob(f"piece-*/{PIECE}"))]
+    if not sum(piece["documents"] for piece in found):
+        shutil.rmtree(aside)
+        raise RequestError(_nothing(found), task.source.title, "give a source with at least one document")
+    tokenizer = task.tokenizer
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "dtype": token_dtype(tokenizer.vocab_size).str,
+        "tokenizer": {
+            "name": tokenizer.name,
+            "fingerprint": tokenizer.fingerprint,
+            "vocab_size": tokenizer.vocab_size,
+            "eos_id": tokenizer.eos_id,
+        },
+        "validation_fraction": task.held_out.share,
+        "text_bytes": sum(piece["text_bytes"] for piece in found),
+        "left_out": _added([piece["tally"] for piece in found]),
+        "splits": {name: _gathered(found, name) for name in SPLITS},
+    }
+    try:
+        write_durably(aside / "store.json", json.dumps(facts, indent=2).encode())
+        if task.folder.exists():
+            shutil.rmtree(task.folder)  # a store that lost its store.json
+        aside.replace(task.folder)
+        sync_folder(task.folder.parent)
+    except OSError as error:
+        raise cannot_write(aside, error) from None
+
+
+def _gathered(found: list[dict[str, Any]], split: str) -> dict[str, Any]:
+    shards = [
+        {**shard, "file": f"piece-{number:05d}/{shard['file']}"}
+        for number, piece in enumerate(found)
+        for shard in piece["splits"][split]["shards"]
+    ]
+    return {"documents": sum(piece["splits"][split]["documents"] for piece in found), "shards": shards}
+
+
+def _added(tallies: list[dict[str, int]]) -> dict[str, int]:
+    """Rows read and left out in all pieces."""
+    whole = Tally()
+    for tally in tallies:
+        whole.add(Tally(**tally))
+    return asdict(whole)
+
+
+def _nothing(found: list[dict[str, Any]]) -> str:
+    """Why there is no document."""
+    counts = _added([piece["tally"] for piece in found])
+    if not counts["rows"]:
+        return "there is no text in it"
+    reasons = ("without_text", "filtered", "too_short", "too_long")
+    why = ", ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in reasons if counts[name])
+    return f"none of its {counts['rows']:,} rows is a document ({why})"

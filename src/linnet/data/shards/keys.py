@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from linnet.config import RequestError
 from linnet.data.settings import DataSettings, Source
-from linnet.data.shards.store import FORMAT, sha256_of
-from linnet.data.sources.documents import commit_of, files_of, kind_of, limit_of
-from linnet.text import Tokenizer
+from linnet.data.shards.store import sha256_of
+from linnet.data.sources.documents import commit_of, limit_of
+from linnet.data.sources.files import File, content_of, files_of
 
 
 def cache_folder(settings: DataSettings) -> Path:
@@ -37,33 +38,36 @@ def fingerprint(source: Source) -> dict[str, Any]:
     Raises:
         RequestError: when the files are not there, or the hub cannot be reached.
     """
-    facts: dict[str, Any] = {"documents": limit_of(source)}
+    facts: dict[str, Any] = {"documents": limit_of(source), **_reading(source)}
     if source.path:
-        facts["text_field"] = source.text_field
-        try:
-            facts["files"] = [(kind_of(path), path.suffix, sha256_of(path)) for path in files_of(source)]
-        except OSError as error:
-            raise RequestError(
-                f"cannot be read ({error.strerror})", str(error.filename), "check the file"
-            ) from None
+        facts["files"] = [(file.kind, file.packing, content_of(file)) for file in files_of(source)]
     elif source.builtin:
         world = Path(__file__).parents[1] / "world"
         facts["generator"] = [sha256_of(path) for path in sorted(world.glob("*.py"))]
     else:
-        named = {"dataset", "name", "split", "text_field"}
-        facts |= source.model_dump(include=named) | {"commit": commit_of(source)}
+        facts |= _dataset(source)
     return facts
 
 
-def store_key(settings: DataSettings, tokenizer: Tokenizer) -> str:
-    """The name of the store that these settings and this tokenizer make."""
-    return key_of(
-        format=FORMAT,
-        tokenizer=tokenizer.fingerprint,
-        sources=[fingerprint(source) for source in settings.sources],
-        validation=[fingerprint(source) for source in settings.validation_sources],
-        fraction=None if settings.validation_sources else settings.validation_fraction,
-    )
+def stream_fingerprint(source: Source, files: Sequence[File], versions: bool) -> dict[str, Any]:
+    """What decides the documents of a streamed source, as far as can be told without reading it.
+
+    Args:
+        versions: whether the files' times and tags count: they tell a changed file from an old cache, but
+            differ between two copies of the same data.
+    """
+    facts: dict[str, Any] = {"documents": source.documents, **_reading(source)}
+    if source.dataset:
+        return facts | _dataset(source)
+    return facts | {"files": [(file.name, file.size, file.version if versions else "") for file in files]}
+
+
+def _reading(source: Source) -> dict[str, Any]:
+    return {"fields": source.fields, "template": source.text_template, "filter": source.filter}
+
+
+def _dataset(source: Source) -> dict[str, Any]:
+    return {**source.model_dump(include={"dataset", "name", "split"}), "commit": commit_of(source)}
 
 
 def key_of(**facts: Any) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 
 from linnet.config import RequestError
 
-FORMAT = 1
+FORMAT = 2
 SPLITS = ("train", "validation")
 
 
@@ -46,7 +47,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Span:
-    """Where a source's tokens lie in a split, one span a source, in order."""
+    """What of a split came from one source; the spans of a split follow each other."""
 
     label: str
     tokens: int
@@ -116,8 +117,8 @@ class Store:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def open_store(folder: Path) -> Store:
-    """Open a finished build.
+def open_store(folder: Path, title: str = "") -> Store:
+    """Open a finished build of the source that people know as `title`.
 
     Raises:
         RequestError: when the store is unfinished, of a newer format, or a shard is missing or cut.
@@ -132,7 +133,7 @@ def open_store(folder: Path) -> Store:
     if facts["format"] > FORMAT:
         raise RequestError("this store was made by a newer Linnet", str(path), "update Linnet")
     dtype = np.dtype(facts["dtype"])
-    splits = {name: _split(folder, facts["splits"][name], dtype) for name in SPLITS}
+    splits = {name: _split(folder, facts["splits"][name], dtype, title) for name in SPLITS}
     tokenizer = facts["tokenizer"]
     return Store(
         splits["train"], splits["validation"], tokenizer["eos_id"], tokenizer["vocab_size"],
@@ -140,7 +141,7 @@ def open_store(folder: Path) -> Store:
     )  # fmt: skip
 
 
-def _split(folder: Path, facts: dict[str, Any], dtype: np.dtype) -> Split:
+def _split(folder: Path, facts: dict[str, Any], dtype: np.dtype, title: str) -> Split:
     shards = tuple(Shard(folder / s["file"], s["tokens"], s["sha256"]) for s in facts["shards"])
     for shard in shards:
         size = shard.path.stat().st_size if shard.path.exists() else -1
@@ -151,7 +152,14 @@ def _split(folder: Path, facts: dict[str, Any], dtype: np.dtype) -> Split:
             raise RequestError(
                 f"this shard {what}", str(shard.path), "delete the store's folder and build again"
             )
-    return Split(shards, dtype, tuple(Span(**span) for span in facts["spans"]))
+    span = Span(title or str(folder), sum(shard.tokens for shard in shards), facts["documents"])
+    return Split(shards, dtype, (span,))
+
+
+def joined(splits: Sequence[Split]) -> Split:
+    """Splits one after the other, as one."""
+    shards = tuple(shard for split in splits for shard in split.shards)
+    return Split(shards, splits[0].dtype, tuple(span for split in splits for span in split.spans))
 
 
 def shards_fingerprint(splits: dict[str, Split]) -> str:

@@ -17,29 +17,57 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from linnet.config import RunError
 from linnet.data.shards.store import token_dtype
+from linnet.data.sources.documents import Document, Tally
 from linnet.text import Tokenizer
 
 BATCH_CHARACTERS = 1 << 20
 _BATCHES_BEFORE_PROCESSES = 8  # about two seconds of work, which is what starting processes costs
 _WAITING_PER_PROCESS = 3
 
-Tokenise = Callable[[Iterator[str], float], Iterator["Tokenised"]]
+Tokenise = Callable[[Iterator[Document], Tally], Iterator["Tokenised"]]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Which documents belong to validation, by their content alone: equal ones fall on the same side.
+
+    share: of all documents, chosen by a keyed hash. digests: of documents that are known to be.
+    """
+
+    share: float
+    digests: frozenset[int] = frozenset()
+
+    def __contains__(self, document: bytes) -> bool:
+        if self.share == 1.0:
+            return True
+        if not self.share and not self.digests:
+            return False
+        place = digest_of(document)
+        return place < self.share * (1 << 64) or place in self.digests
+
+
+def digest_of(document: bytes) -> int:
+    """A document's 64-bit hash, which decides where it belongs."""
+    return int.from_bytes(hashlib.blake2b(document, digest_size=8, key=b"linnet validation").digest(), "big")
 
 
 @dataclass
 class Tokenised:
-    """A run of documents as tokens, each ended by one EOS; which of them are held out."""
+    """A run of documents as tokens, each ended by one EOS; where each came from; which are held out."""
 
     tokens: np.ndarray  # [sum of lengths], of the vocabulary's shard type
     lengths: np.ndarray  # [documents]
     held_out: np.ndarray  # [documents], boolean
-    text_bytes: int
+    text_bytes: np.ndarray  # [documents]
+    files: np.ndarray  # [documents]
+    rows: np.ndarray  # [documents]
+    tally: Tally  # of all rows up to the last of these documents
 
     def of(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Tokens and lengths of the documents that belong to a split."""
@@ -49,68 +77,85 @@ class Tokenised:
         return self.tokens[np.repeat(chosen, self.lengths)], self.lengths[chosen]
 
 
-def tokenised(tokenizer: Tokenizer, documents: list[str], share: float) -> Tokenised:
-    """Documents as tokens, each followed by exactly one EOS; `share` of them held out."""
-    encoded = tokenizer.encode_batch(documents)
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def tokenised(tokenizer: Tokenizer, texts: list[str], held_out: HeldOut) -> Arrays:
+    """Tokens of the texts, each followed by exactly one EOS; lengths; which are held out; bytes of text."""
+    encoded = tokenizer.encode_batch(texts)
     lengths = np.fromiter((len(ids) + 1 for ids in encoded), np.int64, len(encoded))
     tokens = np.full(int(lengths.sum()), tokenizer.eos_id, token_dtype(tokenizer.vocab_size))
     for ids, end in zip(encoded, np.cumsum(lengths).tolist(), strict=True):
         tokens[end - 1 - len(ids) : end - 1] = ids
-    raw = [text.encode() for text in documents]
-    chosen = np.array([is_held_out(document, share) for document in raw])
-    return Tokenised(tokens, lengths, chosen, sum(map(len, raw)))
+    raw = [text.encode() for text in texts]
+    chosen = np.array([document in held_out for document in raw], dtype=bool)
+    return tokens, lengths, chosen, np.fromiter(map(len, raw), np.int64, len(raw))
 
 
-def is_held_out(document: bytes, share: float) -> bool:
-    """Whether a document belongs to validation: by a hash of its content alone."""
-    if share in (0.0, 1.0):
-        return bool(share)
-    place = int.from_bytes(hashlib.blake2b(document, digest_size=8, key=b"linnet validation").digest(), "big")
-    return place < share * (1 << 64)
+@dataclass
+class _Run:
+    """Documents that are tokenised together."""
+
+    texts: list[str]
+    files: list[int]
+    rows: list[int]
+    tally: Tally = field(default_factory=Tally)
+
+    def with_tokens(self, arrays: Arrays) -> Tokenised:
+        files, rows = np.array(self.files, np.int64), np.array(self.rows, np.int64)
+        return Tokenised(*arrays, files, rows, self.tally)
 
 
-def batches(documents: Iterator[str]) -> Iterator[list[str]]:
-    """Documents in runs of about BATCH_CHARACTERS."""
-    batch: list[str] = []
-    size = 0
-    for text in documents:
-        batch.append(text)
-        size += len(text)
+def _runs(documents: Iterator[Document], tally: Tally) -> Iterator[_Run]:
+    """Documents in runs of about BATCH_CHARACTERS, with what `tally` counts at the end of each."""
+    run, size = _Run([], [], []), 0
+    for document in documents:
+        run.texts.append(document.text)
+        run.files.append(document.file)
+        run.rows.append(document.row)
+        size += len(document.text)
         if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+            run.tally = replace(tally)
+            yield run
+            run, size = _Run([], [], []), 0
+    if run.texts:
+        run.tally = replace(tally)
+        yield run
 
 
 @contextmanager
-def tokeniser(tokenizer: Tokenizer, processes: int) -> Iterator[Tokenise]:
-    """A function from (documents, share held out) to runs of tokens, in order, by that many processes.
+def tokeniser(tokenizer: Tokenizer, processes: int, held_out: HeldOut) -> Iterator[Tokenise]:
+    """A function from documents, and the tally of their reading, to runs of tokens, in order.
 
     Raises:
         RunError: when the system ends one of the processes.
     """
     pool: list[ProcessPoolExecutor] = []
 
-    def there(runs: Iterator[list[str]], share: float) -> Iterator[Tokenised]:
-        waiting: deque[Future[Tokenised]] = deque()
+    def there(runs: Iterator[_Run]) -> Iterator[Tokenised]:
+        waiting: deque[tuple[_Run, Future[Arrays]]] = deque()
+
+        def first() -> Tokenised:
+            run, arrays = waiting.popleft()
+            return run.with_tokens(arrays.result())
+
         for run in runs:
             if not pool:
                 context = multiprocessing.get_context("spawn")
-                pool.append(ProcessPoolExecutor(processes, context, _begin, (tokenizer,)))
-            waiting.append(pool[0].submit(_tokenised_there, run, share))
+                pool.append(ProcessPoolExecutor(processes, context, _begin, (tokenizer, held_out)))
+            waiting.append((run, pool[0].submit(_tokenised_there, run.texts)))
             if len(waiting) > _WAITING_PER_PROCESS * processes:
-                yield waiting.popleft().result()
+                yield first()
         while waiting:
-            yield waiting.popleft().result()
+            yield first()
 
-    def tokenise(documents: Iterator[str], share: float) -> Iterator[Tokenised]:
-        runs = batches(documents)
+    def tokenise(documents: Iterator[Document], tally: Tally) -> Iterator[Tokenised]:
+        runs = _runs(documents, tally)
         here = None if processes == 1 else 0 if pool else _BATCHES_BEFORE_PROCESSES
         for run in itertools.islice(runs, here):
-            yield tokenised(tokenizer, run, share)
+            yield run.with_tokens(tokenised(tokenizer, run.texts, held_out))
         try:
-            yield from there(runs, share)
+            yield from there(runs)
         except BrokenProcessPool:
             raise RunError(
                 "a process that tokenises was ended by the system, probably for want of memory", "",
@@ -124,13 +169,13 @@ def tokeniser(tokenizer: Tokenizer, processes: int) -> Iterator[Tokenise]:
             executor.shutdown(wait=True, cancel_futures=True)
 
 
-_here: list[Tokenizer] = []
+_here: list[tuple[Tokenizer, HeldOut]] = []
 
 
-def _begin(tokenizer: Tokenizer) -> None:
+def _begin(tokenizer: Tokenizer, held_out: HeldOut) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _here[:] = [tokenizer]
+    _here[:] = [(tokenizer, held_out)]
 
 
 def _end_with_parent() -> None:
@@ -140,5 +185,6 @@ def _end_with_parent() -> None:
         os._exit(1)  # a killed parent cannot end its pool; the pool would wait for work for ever
 
 
-def _tokenised_there(documents: list[str], share: float) -> Tokenised:
-    return tokenised(_here[0], documents, share)
+def _tokenised_there(texts: list[str]) -> Arrays:
+    tokenizer, held_out = _here[0]
+    return tokenised(tokenizer, texts, held_out)

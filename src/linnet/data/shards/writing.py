@@ -1,7 +1,7 @@
 """Shards being written: documents in, whole files out, resumable at every finished shard.
 
-A shard is written under a temporary name, synced and renamed; then `progress.json` says how
-many documents are safely in. A build that is killed goes on from there and ends in the same
+A shard is written under a temporary name, synced and renamed; then `progress.json` says from
+which row reading goes on. A build that is killed goes on from there and ends in the same
 bytes as one that was not.
 """
 
@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from linnet.config import RunError
-from linnet.data.shards.store import SPLITS, Span
+from linnet.data.shards.store import SPLITS
 from linnet.data.shards.tokenising import Tokenised
+from linnet.data.sources.documents import Tally
 
 SHARD_TOKENS = 64 * 1024 * 1024
 
@@ -30,23 +31,26 @@ class _Open:
     tokens: list[np.ndarray] = field(default_factory=list)
     lengths: list[np.ndarray] = field(default_factory=list)
     pending: int = 0
+    documents: int = 0
     shards: list[dict[str, Any]] = field(default_factory=list)
-    spans: list[dict[str, Any]] = field(default_factory=list)
 
 
 class ShardWriter:
-    """Writes the two splits of a store into a folder of unfinished work, or goes on with one.
+    """Writes the two splits of a piece of a store into its folder, or goes on with one.
 
-    `source` and `documents` say where to go on: the source at hand and how many of its documents are in.
+    `file` and `row` say where to go on reading, `documents` how many are in, `tally` what was left out
+    up to there. `finished` says that there is nothing left to do.
     """
 
     def __init__(self, folder: Path, dtype: np.dtype, shard_tokens: int = SHARD_TOKENS) -> None:
         self.folder, self.dtype, self.shard_tokens = folder, dtype, shard_tokens
         self.splits = {name: _Open() for name in SPLITS}
-        self.source, self.documents, self.text_bytes = 0, 0, 0
+        self.file, self.row, self.documents, self.text_bytes = 0, 0, 0, 0
+        self.tally, self.finished = Tally(), (folder / PIECE).exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._resume()
+            if not self.finished:
+                self._resume()
         except OSError as error:
             raise self._failed(error) from None
 
@@ -60,19 +64,11 @@ class ShardWriter:
             file = self.folder / shard["file"]
             if not file.exists() or file.stat().st_size != shard["tokens"] * self.dtype.itemsize:
                 return  # somebody removed a part: begin again
-        self.source, self.documents = progress["source"], progress["documents"]
-        self.text_bytes = progress["text_bytes"]
+        self.file, self.row, self.documents = progress["file"], progress["row"], progress["documents"]
+        self.text_bytes, self.tally = progress["text_bytes"], Tally(**progress["tally"])
         self.splits = {
-            name: _Open(shards=parts[name]["shards"], spans=parts[name]["spans"]) for name in SPLITS
+            name: _Open(shards=parts[name]["shards"], documents=parts[name]["documents"]) for name in SPLITS
         }
-
-    def begin_source(self, index: int, label: str) -> None:
-        """Documents added from now on are from this source: the one at hand, or the one after it."""
-        if index != self.source:
-            self.source, self.documents = index, 0
-        for part in self.splits.values():
-            if len(part.spans) == index:
-                part.spans.append(asdict(Span(label, 0, 0)))
 
     def add(self, batch: Tokenised) -> None:
         """Take in a run of documents; write a shard and remember the place when there is enough.
@@ -85,10 +81,10 @@ class ShardWriter:
             part.tokens.append(tokens)
             part.lengths.append(lengths)
             part.pending += len(tokens)
-            part.spans[-1]["tokens"] += len(tokens)
-            part.spans[-1]["documents"] += len(lengths)
+            part.documents += len(lengths)
         self.documents += len(batch.lengths)
-        self.text_bytes += batch.text_bytes
+        self.text_bytes += int(batch.text_bytes.sum())
+        self.file, self.row, self.tally = int(batch.files[-1]), int(batch.rows[-1]) + 1, batch.tally
         if sum(part.pending for part in self.splits.values()) >= self.shard_tokens:
             self.flush()
 
@@ -98,8 +94,8 @@ class ShardWriter:
             for name, part in self.splits.items():
                 if part.pending:
                     self._shard(name, part)
-            progress = {"source": self.source, "documents": self.documents, "text_bytes": self.text_bytes}
-            write_durably(self.folder / "progress.json", json.dumps(progress | self.contents()).encode())
+            progress = {"file": self.file, "row": self.row, **self._contents()}
+            write_durably(self.folder / "progress.json", json.dumps(progress).encode())
         except OSError as error:
             raise self._failed(error) from None
 
@@ -116,35 +112,39 @@ class ShardWriter:
         })  # fmt: skip
         part.tokens, part.lengths, part.pending = [], [], 0
 
-    def contents(self) -> dict[str, Any]:
-        """What of each split is in shards, as `store.json` says it."""
-        return {"splits": {name: {"shards": p.shards, "spans": p.spans} for name, p in self.splits.items()}}
+    def _contents(self) -> dict[str, Any]:
+        splits = {name: {"shards": p.shards, "documents": p.documents} for name, p in self.splits.items()}
+        counts = {"documents": self.documents, "text_bytes": self.text_bytes, "tally": asdict(self.tally)}
+        return {**counts, "splits": splits}
 
-    def count(self, split: str) -> int:
-        """Documents of a split so far."""
-        return sum(span["documents"] for span in self.splits[split].spans)
-
-    def finish(self, folder: Path, facts: dict[str, Any]) -> None:
-        """Name the work `folder`: from now on it is a store.
+    def finish(self, tally: Tally) -> None:
+        """Say that the piece is whole, and what was left out of it.
 
         Raises:
             RunError: when the disk does not take it.
         """
+        self.tally = tally
         self.flush()
-        facts = {**facts, "text_bytes": self.text_bytes, **self.contents()}
         try:
-            write_durably(self.folder / "store.json", json.dumps(facts, indent=2).encode())
+            write_durably(self.folder / PIECE, json.dumps(self._contents()).encode())
             (self.folder / "progress.json").unlink()
-            self.folder.replace(folder)
-            _sync_folder(folder.parent)
         except OSError as error:
             raise self._failed(error) from None
+        self.finished = True
 
     def _failed(self, error: OSError) -> RunError:
-        return RunError(
-            f"the shards cannot be written ({error.strerror})", str(self.folder),
-            "make room and run the same command again; it goes on where it stopped",
-        )  # fmt: skip
+        return cannot_write(self.folder, error)
+
+
+PIECE = "piece.json"
+
+
+def cannot_write(folder: Path, error: OSError) -> RunError:
+    """What to say when the disk does not take shards."""
+    return RunError(
+        f"the shards cannot be written ({error.strerror})", str(folder),
+        "make room and run the same command again; it goes on where it stopped",
+    )  # fmt: skip
 
 
 def write_durably(path: Path, content: bytes | memoryview) -> None:
@@ -156,13 +156,14 @@ def write_durably(path: Path, content: bytes | memoryview) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         aside.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError:
         aside.unlink(missing_ok=True)
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder as durable as its files."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,0 +1,288 @@
+"""From a recipe's data section to a corpus: each source built or opened, and part of it held out.
+
+Every source is a store or a stream of its own, so another weight, or another source beside it,
+costs no tokenising.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from linnet.config import RequestError
+from linnet.data.batches import Windows
+from linnet.data.corpus import Component, Corpus
+from linnet.data.mixture import exactly
+from linnet.data.order import Permutation
+from linnet.data.settings import ALL, DataSettings, Domain, Source
+from linnet.data.shards.bins import is_token_file, open_bins
+from linnet.data.shards.build import BuildProgress, Duplicates, Progress, StoreTask, build_store, silent
+from linnet.data.shards.keys import cache_folder, key_of, stream_fingerprint, unwritable
+from linnet.data.shards.maker import Maker, Task, Trouble
+from linnet.data.shards.store import Split, Store, joined, token_dtype
+from linnet.data.shards.stream import Start, Stream, StreamFolder
+from linnet.data.shards.tokenising import HeldOut, digest_of
+from linnet.data.shards.writing import write_durably
+from linnet.data.sources.documents import documents, limit_of
+from linnet.data.sources.files import files_of
+from linnet.hardware.host import cores
+from linnet.text import Tokenizer
+
+_LEAST_WORLD = 8  # documents that the built-in world holds out
+_LARGEST_SHARE = 0.5
+_FEWEST_SHARDS = 2  # of a stream on disk: one that is read and one that is made
+
+
+def open_corpus(
+    settings: DataSettings, tokenizer: Tokenizer, seed: int = 0, progress: Progress = silent
+) -> Corpus:
+    """The data of a stage; built where it has to be, found again where nothing has changed.
+
+    Args:
+        seed: of the order in which a streamed source's files are read.
+
+    Raises:
+        RequestError: when a source is missing, empty or not what it claims to be.
+        RunError: when the disk is full or a place stops answering; the next try goes on from there.
+    """
+    if any(is_token_file(source) for source in (*settings.all_sources, *settings.validation_sources)):
+        return _token_files(settings, tokenizer)
+    return _Opening(settings, tokenizer, seed, progress).corpus()
+
+
+def _token_files(settings: DataSettings, tokenizer: Tokenizer) -> Corpus:
+    parts = {
+        (name, number): group
+        for name, domain in settings.by_domain.items()
+        for number, group in enumerate(_groups(domain))
+    }
+    groups = [group for group, _ in parts.values()]
+    stores = open_bins(
+        groups, settings.validation_sources, settings.validation_fraction,
+        tokenizer, cache_folder(settings),
+    )  # fmt: skip
+    components: list[Component] = []
+    held_out: dict[str, list[Split]] = {}
+    for ((name, _), (group, weight)), store in zip(parts.items(), stores, strict=True):
+        title = _title(settings, name, group)
+        components.append(
+            Component(title, name, weight, group[0].max_epochs, store.fingerprint, store.train, (store,))
+        )
+        held_out.setdefault(name, []).append(store.validation)
+    if settings.validation_sources:
+        held_out = {ALL: held_out[next(iter(held_out))][:1]}
+    return _corpus(settings, components, {n: joined(splits) for n, splits in held_out.items()}, tokenizer)
+
+
+def _corpus(
+    settings: DataSettings, components: list[Component], held_out: dict[str, Split], tokenizer: Tokenizer
+) -> Corpus:
+    length, masked = settings.sequence_length, settings.document_mask
+    windows = {n: Windows(split, length, tokenizer.eos_id, masked) for n, split in held_out.items()}
+    return Corpus(settings, components, windows, tokenizer.eos_id)
+
+
+def _groups(domain: Domain) -> list[tuple[tuple[Source, ...], Fraction]]:
+    """A domain's components: its sources with their weights, or all of them as one long text."""
+    if all(source.weight is None for source in domain.sources):
+        return [(domain.sources, Fraction(1))]
+    total = sum((exactly(source.weight or 0.0) for source in domain.sources), Fraction(0))
+    return [((source,), exactly(source.weight or 0.0) / total) for source in domain.sources]
+
+
+def _title(settings: DataSettings, domain: str, group: tuple[Source, ...]) -> str:
+    return group[0].title if len(group) == 1 else (domain if settings.domains else "data")
+
+
+@dataclass
+class _Found:
+    """A source as it was found: the store of it whole, or the store of what a stream holds out."""
+
+    source: Source
+    store: Store
+
+    @property
+    def documents(self) -> int:
+        return self.store.train.documents + self.store.validation.documents
+
+
+class _Whole:
+    """What part of all sources has been read: in documents where all have a number, or in bytes of files."""
+
+    def __init__(self, sources: list[Source]) -> None:
+        limits = [limit_of(source) for source in sources]
+        self._sizes: dict[str, float] = {}
+        if all(limits):
+            self._sizes = {s.title: float(limit or 0) for s, limit in zip(sources, limits, strict=True)}
+        elif not any(limits):
+            sizes = {s.title: [file.size for file in files_of(s)] for s in sources}
+            if all(all(size) for size in sizes.values()):
+                self._sizes = {
+                    title: float(sum(map(int, filter(None, size)))) for title, size in sizes.items()
+                }
+        self._done = self._share = 0.0
+        self._text = 0
+
+    def part(self, source: Source, progress: Progress) -> Progress:
+        """The progress of a source, told as that of all, once those before it are done."""
+        before, text, at = self._done, self._text, self._text
+        size, total = self._sizes.get(source.title, 0.0), sum(self._sizes.values())
+        self._done += size
+
+        def tell(told: BuildProgress) -> None:
+            nonlocal at
+            at = self._text = max(at, text + told.text_bytes)
+            share = None
+            if total and told.share is not None:
+                share = self._share = max(self._share, (before + size * told.share) / total)
+            progress(replace(told, text_bytes=at, share=share))
+
+        return tell
+
+
+class _Opening:
+    """Opening one data section."""
+
+    def __init__(self, settings: DataSettings, tokenizer: Tokenizer, seed: int, progress: Progress) -> None:
+        self.settings, self.tokenizer, self.seed, self.progress = settings, tokenizer, seed, progress
+        self.cache = cache_folder(settings)
+        self.processes = settings.preprocessing_processes or cores()
+        self.patience = 60 * settings.retry_minutes
+
+    def corpus(self) -> Corpus:
+        """See open_corpus."""
+        explicit, digests = self._validation()
+        found, held_out = self._found(digests)
+        streamed = sum(source.streaming for source in self.settings.all_sources)
+        components: list[Component] = []
+        listeners: list[Trouble] = []
+
+        def tell(line: str) -> None:
+            for listener in listeners:
+                listener(line)
+
+        for name, domain in self.settings.by_domain.items():
+            for group, weight in _groups(domain):
+                title, epochs = _title(self.settings, name, group), group[0].max_epochs
+                if group[0].streaming:
+                    stream, facts = self._stream(group[0], held_out, streamed, tell)
+                    components.append(Component(title, name, weight, epochs, facts, stream=stream))
+                    continue
+                stores = tuple(found[source.title].store for source in group)
+                split = joined([store.train for store in stores])
+                facts = key_of(stores=[store.fingerprint for store in stores])
+                components.append(Component(title, name, weight, epochs, facts, split, stores))
+        splits = {ALL: explicit} if explicit else {
+            name: joined([found[source.title].store.validation for source in domain.sources])
+            for name, domain in self.settings.by_domain.items()
+        }  # fmt: skip
+        corpus = _corpus(self.settings, components, splits, self.tokenizer)
+        corpus.listeners = listeners
+        return corpus
+
+    def _task(self, source: Source, held_out: HeldOut, earlier: tuple[Source, ...] = ()) -> StoreTask:
+        fraction = 0.0 if self.settings.validation_sources else self.settings.validation_fraction
+        world = max(_LEAST_WORLD, round((limit_of(source) or 0) * fraction)) if fraction else 0
+        return StoreTask(
+            source, self.settings.cleaning, self.tokenizer, held_out, self.cache, self.processes, earlier,
+            world if source.builtin else 0, self.patience,
+            self.settings.validation_documents if source.streaming else 0,
+        )  # fmt: skip
+
+    def _validation(self) -> tuple[Split | None, frozenset[int]]:
+        """The validation sources as one split, and the hashes of their documents."""
+        if not self.settings.validation_sources:
+            return None, frozenset()
+        tasks = [self._task(source, HeldOut(1.0)) for source in self.settings.validation_sources]
+        stores = [build_store(task, progress=self.progress) for task in tasks]
+        digests = frozenset[int]().union(*(self._digests(task) for task in tasks))
+        return joined([store.validation for store in stores]), digests
+
+    def _digests(self, task: StoreTask) -> frozenset[int]:
+        """The hashes of a validation source's documents, which are left out of training; kept beside its store."""
+        path = task.folder / "digests.u64"
+        if not path.exists():
+            limit = task.only_held_out or None
+            found = documents(task.source, limit=limit, cleaning=task.cleaning, split="validation")
+            digests = [digest_of(document.text.encode()) for document in found]
+            try:
+                write_durably(path, np.array(digests, "<u8").data)
+            except OSError as error:
+                raise unwritable(path, error) from None
+        return frozenset(np.fromfile(path, "<u8").tolist())
+
+    def _found(self, digests: frozenset[int]) -> tuple[dict[str, _Found], HeldOut]:
+        """Every source's store, with a share held out that leaves no domain without validation."""
+        s = self.settings
+        share = 0.0 if s.validation_sources else s.validation_fraction
+        while True:
+            held_out = HeldOut(share, digests)
+            found = self._built(held_out)
+            lacking = [
+                [found[source.title] for source in domain.sources]
+                for domain in s.by_domain.values()
+                if not sum(found[source.title].store.validation.documents for source in domain.sources)
+            ]
+            if s.validation_sources or not lacking:
+                return found, held_out
+            for one in (one for domain in lacking for one in domain):
+                assert one.store.folder is not None
+                shutil.rmtree(one.store.folder)
+            count = sum(one.documents for one in lacking[0])
+            if share == _LARGEST_SHARE or count == 1:
+                raise RequestError(
+                    f"{count} documents are too few to hold some out for validation",
+                    ", ".join(one.source.title for one in lacking[0]), "add documents or set validation_sources",
+                )  # fmt: skip
+            share = min(_LARGEST_SHARE, 2 * share)
+
+    def _built(self, held_out: HeldOut) -> dict[str, _Found]:
+        duplicates, found = Duplicates(self.settings.cleaning), {}
+        whole = _Whole([source for source in self.settings.all_sources if not source.streaming])
+        earlier: tuple[Source, ...] = ()
+        for source in self.settings.all_sources:
+            if source.streaming and self.settings.validation_sources:
+                continue  # nothing to hold out
+            progress = self.progress if source.streaming else whole.part(source, self.progress)
+            store = build_store(self._task(source, held_out, earlier), duplicates, progress)
+            found[source.title] = _Found(source, store)
+            earlier = (*earlier, source)
+        return found
+
+    def _stream(self, source: Source, held_out: HeldOut, streams: int, tell: Trouble) -> tuple[Stream, str]:
+        s, dtype = self.settings, token_dtype(self.tokenizer.vocab_size)
+        files = files_of(source)
+        if (
+            source.documents is None and len(files) > 1
+        ):  # a limit means the first documents, whatever the seed
+            files = [files[i] for i in Permutation(len(files), self.seed)(np.arange(len(files))).tolist()]
+        shard_tokens = max(1, s.shard_tokens // s.sequence_length) * s.sequence_length
+        keep = int(s.cache_gb * 1e9 / streams / (shard_tokens * dtype.itemsize))
+        if keep < _FEWEST_SHARDS:
+            needed = _FEWEST_SHARDS * streams * shard_tokens * dtype.itemsize / 1e9
+            raise RequestError(
+                f"cache_gb {s.cache_gb:g} holds no two shards of each of {streams} streamed sources",
+                "data.cache_gb", f"set it to {needed:.2g} or more, or lower shard_tokens",
+            )  # fmt: skip
+        facts = {
+            "tokenizer": self.tokenizer.fingerprint, "cleaning": s.cleaning.model_dump(),
+            "share": held_out.share, "digests": key_of(digests=sorted(held_out.digests)),
+            "shard_tokens": shard_tokens,
+        }  # fmt: skip
+        name = key_of(**facts, source=stream_fingerprint(source, files, versions=True))
+        folder = StreamFolder(self.cache / "streams" / name)
+        try:
+            folder.readers.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(folder.path, error) from None
+        first = Start(self.tokenizer.eos_id)
+        processes = s.preprocessing_processes or max(1, cores() // (2 * streams))
+        task = Task(
+            folder.path, source, files, s.cleaning, self.tokenizer, held_out, first, shard_tokens, keep,
+            processes, self.patience,
+        )  # fmt: skip
+        stream = Stream(folder, Maker(task), dtype, shard_tokens, first, keep, source.title, tell)
+        return stream, key_of(**facts, source=stream_fingerprint(source, files, versions=False))
