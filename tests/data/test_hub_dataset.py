@@ -45,7 +45,8 @@ for words in sys.argv[1:]:
         print(json.dumps({"files": [[f.path, f.name, f.size, f.version] for f in files], "told": told,
                           "found": found}))
     except LinnetError as error:
-        print(json.dumps({"kind": "RequestError" if isinstance(error, RequestError) else "RunError", "line": str(error), "told": told, "found": found}))
+        kind = "RequestError" if isinstance(error, RequestError) else "RunError"
+        print(json.dumps({"kind": kind, "line": str(error), "told": told, "found": found}))
 """
 
 

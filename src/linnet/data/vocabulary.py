@@ -10,7 +10,7 @@ from pathlib import Path
 from linnet.data.settings import DataSettings
 from linnet.data.shards.keys import cache_folder, fingerprint, key_of, unwritable
 from linnet.data.shards.tokenising import HeldOut
-from linnet.data.sources.documents import texts
+from linnet.data.sources.documents import documents
 from linnet.text import Tokenizer, TokenizerSettings, load_tokenizer, train_tokenizer
 from linnet.text.settings import TRAINED
 
@@ -52,7 +52,8 @@ def _keep(tokenizer: Tokenizer, folder: Path) -> None:
 def _key(settings: TokenizerSettings, data: DataSettings) -> str:
     return key_of(
         format=_FORMAT,
-        sources=[fingerprint(source) for source in data.sources],
+        sources=[fingerprint(source) for source in data.all_sources],
+        cleaning=data.cleaning.model_dump(),
         fraction=None if data.validation_sources else data.validation_fraction,
         vocab_size=settings.vocab_size,
         train_megabytes=settings.train_megabytes,
@@ -62,12 +63,12 @@ def _key(settings: TokenizerSettings, data: DataSettings) -> str:
 def _training_text(settings: TokenizerSettings, data: DataSettings) -> Iterator[str]:
     """Training documents, held-out ones left out; each source may fill an equal part of `train_megabytes`."""
     held_out = HeldOut(0.0 if data.validation_sources else data.validation_fraction)
-    for source in data.sources:
-        left = settings.train_megabytes * 1e6 / len(data.sources)
-        for text in texts(source):
-            raw = text.encode()
+    for source in data.all_sources:
+        left = settings.train_megabytes * 1e6 / len(data.all_sources)
+        for document in documents(source, cleaning=data.cleaning):
+            raw = document.text.encode()
             if source.builtin or raw not in held_out:
                 left -= len(raw)
-                yield text
+                yield document.text
             if left <= 0:
                 break

@@ -8,8 +8,10 @@ not fit).
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import model_validator
@@ -109,12 +111,31 @@ def _layers(word: str, seen: tuple[str, ...] = ()) -> Layers:
 
 
 def _laid_over(below: Layers, above: Layers) -> Layers:
-    """`above` over `below`; naming another tokenizer replaces the whole section, its size included."""
+    """`above` over `below`, where some choices replace what they cannot live with.
+
+    Naming another tokenizer replaces the whole section, its size included; naming sources replaces
+    domains and their schedule, and domains replace sources.
+    """
     before, chosen = below.values.get("tokenizer"), above.values.get("tokenizer")
     named_before = before.get("name") if isinstance(before, dict) else None
     if isinstance(chosen, dict) and named_before and chosen.get("name", named_before) != named_before:
         below = Layers({**below.values, "tokenizer": {}}, below.places)
+    data, chosen_data = (_section(layers.values, "pretrain", "data") for layers in (below, above))
+    gone = {"domains", "schedule"} if "sources" in chosen_data else set()
+    gone |= {"sources"} if "domains" in chosen_data else set()
+    if gone & data.keys():
+        kept = {name: value for name, value in data.items() if name not in gone}
+        stage = {**below.values["pretrain"], "data": kept}
+        below = Layers({**below.values, "pretrain": stage}, below.places)
     return below.over(above)
+
+
+def _section(values: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """The section at a path, empty where there is none."""
+    found: Any = values
+    for name in path:
+        found = found.get(name, {}) if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def as_yaml(recipe: Recipe) -> str:

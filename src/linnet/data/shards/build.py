@@ -25,7 +25,7 @@ from linnet.config import RequestError
 from linnet.data.cleaning import Deduplicator
 from linnet.data.settings import Cleaning, Source
 from linnet.data.shards import writing
-from linnet.data.shards.keys import fingerprint, key_of, stream_fingerprint, unwritable
+from linnet.data.shards.keys import fingerprint, key_of, unwritable
 from linnet.data.shards.store import FORMAT, SPLITS, Store, open_store, token_dtype
 from linnet.data.shards.tokenising import HeldOut, tokeniser
 from linnet.data.shards.writing import PIECE, ShardWriter, cannot_write, sync_folder, write_durably
@@ -85,7 +85,7 @@ class StoreTask:
         return self.cache / "stores" / key_of(
             format=FORMAT,
             tokenizer=self.tokenizer.fingerprint,
-            source=self._fingerprint(),
+            source=fingerprint(self.source),
             only_held_out=self.only_held_out,
             cleaning=self.cleaning.model_dump(),
             earlier=[fingerprint(source) for source in self.earlier] if once else [],
@@ -93,11 +93,6 @@ class StoreTask:
             held_out=key_of(digests=sorted(self.held_out.digests)),
             world=self.world_documents,
         )  # fmt: skip
-
-    def _fingerprint(self) -> dict[str, Any]:
-        if self.only_held_out and not self.source.builtin:  # of a stream, which is not read to its end
-            return stream_fingerprint(self.source, files_of(self.source), versions=True)
-        return fingerprint(self.source)
 
     @property
     def unfinished(self) -> Path:

@@ -35,9 +35,13 @@ def unwritable(folder: Path, error: OSError) -> RequestError:
 def fingerprint(source: Source) -> dict[str, Any]:
     """What decides the documents of a source: the content of its files, a dataset's commit, a generator's code.
 
+    Of a streamed source, which is not read for it, what can be told from outside.
+
     Raises:
         RequestError: when the files are not there, or the hub cannot be reached.
     """
+    if source.streaming:
+        return stream_fingerprint(source, files_of(source), versions=True)
     facts: dict[str, Any] = {"documents": limit_of(source), **_reading(source)}
     if source.path:
         facts["files"] = [(file.kind, file.packing, content_of(file)) for file in files_of(source)]
