@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from linnet.config import Layers, Section, validate
+from linnet.data.sources.troubles import shown
 
 ALL = "all"  # the domain of a recipe that names none
 
@@ -88,7 +89,7 @@ class Source(Section):
             return self.label
         if self.dataset:
             return self.dataset if self.name is None else f"{self.dataset}/{self.name}"
-        return self.path or f"builtin:{self.builtin}"
+        return shown(self.path) if self.path else f"builtin:{self.builtin}"
 
 
 def _as_sources(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
     RUN/
       recipe.yaml          what is being run, every default filled in
+      commits.json         of the Hugging Face datasets that it reads
       events.jsonl         what happened, one flat JSON object a line
       stages/1-pretrain/checkpoints/step-00000500/
       curves.png           the run's curves, drawn at its end
@@ -13,6 +14,7 @@ does not change the result of a step: how long, how often to look and save, and 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -47,7 +49,11 @@ _MAY_CHANGE = (
     "pretrain.data.audit",
 )
 
-_BEGINNING = (".lock", ".recipe.yaml.part")  # all that a run killed at its very beginning leaves
+_BEGINNING = (
+    ".lock",
+    ".recipe.yaml.part",
+    ".commits.json.part",
+)  # all that a run killed at its very beginning leaves
 
 
 class RunFolder:
@@ -69,6 +75,21 @@ class RunFolder:
     def checkpoints(self, number: int, stage: str) -> CheckpointFolder:
         """The checkpoints of a stage (numbered from 1)."""
         return CheckpointFolder(self.path / "stages" / f"{number}-{stage}" / "checkpoints")
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """The commits of the datasets that this run reads, by `dataset@revision`; empty before it began."""
+        try:
+            return dict(json.loads((self.path / "commits.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return {}
+
+    def keep_commits(self, commits: dict[str, str]) -> None:
+        """Remember which commits this run reads, so that it goes on with the same text when a branch moves."""
+        if commits:
+            aside = self.path / ".commits.json.part"
+            aside.write_text(json.dumps(commits, indent=2), encoding="utf-8")
+            aside.replace(self.path / "commits.json")
 
     def check(self, recipe: Recipe) -> None:
         """Refuse a folder that is not this run's, or cannot be written; touches nothing.

@@ -15,6 +15,7 @@ from linnet.data.corpus import Corpus
 from linnet.data.opening import open_corpus
 from linnet.data.shards.build import Progress as BuildObserver
 from linnet.data.shards.build import silent
+from linnet.data.sources.hub import commits, pin
 from linnet.data.training import TrainBatches
 from linnet.data.vocabulary import tokenizer_for
 from linnet.hardware import Choices, choose, describe, detect, peak_flops
@@ -90,11 +91,14 @@ def live(
         run.check(recipe)
     if fresh or not run.checkpoints(1, "pretrain").latest():
         _check_start(recipe)
+    if not fresh:
+        pin(run.commits)
     prepared = prepare_pretraining(recipe, on_build)
     if fresh:
         run.set_aside()
         run.check(recipe)
     with run.opened(recipe):
+        run.keep_commits(commits())
         observers = Observers(EventLog(run.events), *watch(run))
         try:
             outcome = pretrain(prepared, run.checkpoints(1, "pretrain"), observers)

@@ -20,21 +20,37 @@ from linnet.data.sources.troubles import reason_of
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-@functools.cache
+_commits: dict[str, str] = {}  # by dataset and revision, as asked for in this process or pinned
+
+
+def commits() -> dict[str, str]:
+    """The commits that were asked for or pinned so far, by `dataset@revision`."""
+    return dict(_commits)
+
+
+def pin(known: dict[str, str]) -> None:
+    """Keep to commits that a run began with, whatever their revisions name by now."""
+    _commits.update(known)
+
+
 def commit_of(source: Source) -> str:
-    """The commit of a Hugging Face dataset that its revision names now; the same for the life of the process.
+    """The commit of a Hugging Face dataset that its revision names; the same for the life of the process.
 
     Raises:
         RequestError: when the hub cannot be reached, or does not have it.
     """
     if source.revision and _COMMIT.fullmatch(source.revision):
         return source.revision
-    from huggingface_hub import HfApi
+    named = f"{source.dataset}@{source.revision or 'main'}"
+    if named not in _commits:
+        from huggingface_hub import HfApi
 
-    try:
-        return str(HfApi().dataset_info(source.dataset or "", revision=source.revision).sha)
-    except Exception as error:  # offline, missing and gated all come as different kinds
-        raise _unreachable(source, error) from None
+        try:
+            info = HfApi().dataset_info(source.dataset or "", revision=source.revision)
+        except Exception as error:  # offline, missing and gated all come as different kinds
+            raise _unreachable(source, error) from None
+        _commits[named] = str(info.sha)
+    return _commits[named]
 
 
 def _unreachable(source: Source, error: Exception) -> RequestError:
