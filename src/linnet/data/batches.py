@@ -79,9 +79,17 @@ class Windows:
             return self.split.read(start - 1, stop - start + 1)
         return np.concatenate(([self.eos_id], self.split.read(0, stop)))
 
+    def rows(self, windows: np.ndarray) -> list[np.ndarray]:
+        """`tokens` of each of the windows [n]."""
+        starts = windows * self.length
+        inside = (starts > 0) & (starts + self.length <= self.split.tokens)
+        whole = iter(self.split.rows(starts[inside] - 1, self.length + 1))
+        return [next(whole) if here else self.tokens(window)
+                for here, window in zip(inside.tolist(), windows.tolist(), strict=True)]  # fmt: skip
+
     def batch(self, windows: np.ndarray) -> Batch:
         """The batch of these windows, in this order."""
-        rows = [self.tokens(window) for window in windows.tolist()]
+        rows = self.rows(windows)
         return collate(rows, self.length, self.eos_id, self.document_mask)
 
 

@@ -82,7 +82,7 @@ class WholeSequences:
 
     def tokens(self, indices: np.ndarray) -> list[np.ndarray]:
         """See Sequences."""
-        return [self.windows.tokens(window) for window in self.order(indices).tolist()]
+        return self.windows.rows(self.order(indices))
 
     def limit(self, count: int) -> int | None:
         """See Sequences."""
@@ -139,11 +139,10 @@ class StreamedSequences:
         return -(-facts.tokens // self.length)
 
     def _window(self, epoch: int, within: int, facts: Facts) -> int:
-        order = self._order(self._windows(facts), epoch, facts.index)
-        return int(order(np.array([within % self.per_shard]))[0])
+        return int(self._order(self._windows(facts), epoch, facts.index)[within % self.per_shard])
 
-    def _new_order(self, windows: int, epoch: int, shard: int) -> Permutation:
-        return Permutation(windows, *self.key, epoch, shard)
+    def _new_order(self, windows: int, epoch: int, shard: int) -> np.ndarray:
+        return Permutation(windows, *self.key, epoch, shard)(np.arange(windows))
 
     def tokens(self, indices: np.ndarray) -> list[np.ndarray]:
         """See Sequences."""

@@ -11,12 +11,11 @@ fall on the same side, wherever and however often they appear.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from linnet.config import RequestError
 from linnet.data.cleaning import Deduplicator
 from linnet.data.settings import Cleaning, Source
 from linnet.data.shards import writing
-from linnet.data.shards.keys import fingerprint, key_of, unwritable
+from linnet.data.shards.keys import fingerprint, key_of
+from linnet.data.shards.locking import locked
 from linnet.data.shards.store import FORMAT, SPLITS, Store, open_store, token_dtype
 from linnet.data.shards.tokenising import HeldOut, tokeniser
 from linnet.data.shards.writing import PIECE, ShardWriter, cannot_write, sync_folder, write_durably
@@ -44,7 +44,8 @@ Progress = Callable[["BuildProgress"], None]
 class BuildProgress:
     """How far a build is: the source at hand, its documents so far, its bytes of text so far.
 
-    `share` is the part of the source that has been read, where it can be told. `note` says what keeps it.
+    `share` is the part of the source that has been read, where it can be told. `note` says what keeps it,
+    `doing` what is done with the source: carrying a finished store has bytes of shards and no documents.
     """
 
     source: str
@@ -52,6 +53,7 @@ class BuildProgress:
     text_bytes: int
     share: float | None = None
     note: str = ""
+    doing: str = "tokenising"
 
 
 def silent(_: BuildProgress) -> None:
@@ -78,9 +80,9 @@ class StoreTask:
     patience: float = 600.0
     only_held_out: int = 0
 
-    @property
+    @cached_property
     def folder(self) -> Path:
-        """Where the store lies once it is whole."""
+        """Where the store lies once it is whole. Asked of all the source's files once, not at every piece."""
         once = self.cleaning.deduplicate != "none"
         return self.cache / "stores" / key_of(
             format=FORMAT,
@@ -172,25 +174,12 @@ def build_store(task: StoreTask, duplicates: Duplicates | None = None, progress:
     """
     folder = task.folder
     if not (folder / "store.json").exists():
-        with _lock(folder):
+        with locked(folder):
             if not (folder / "store.json").exists():
                 for number, piece in enumerate(pieces(task)):
                     build_piece(task, number, piece, duplicates or Duplicates(task.cleaning), progress)
                 assemble(task)
     return open_store(folder, task.source.title)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """One builder a store; a second process waits and then finds it built."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        handle = folder.with_name(f"{folder.name}.lock").open("w")
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:
-        raise unwritable(folder.parent, error) from None
-    with handle:
-        yield
 
 
 def build_piece(

@@ -88,6 +88,19 @@ class Split:
             filled += len(piece)
         return result
 
+    def rows(self, starts: np.ndarray, count: int) -> np.ndarray:
+        """Tokens start..start+count of each of the starts [n], as int64 [n, count]; one gather a shard."""
+        result = np.empty((len(starts), count), dtype=np.int64)
+        shards = np.searchsorted(self._ends, starts, side="right")
+        within = starts + count <= np.asarray(self._ends)[shards]
+        for shard in np.unique(shards[within]).tolist():
+            here = np.flatnonzero(within & (shards == shard))
+            begin = starts[here] - (self._ends[shard - 1] if shard else 0)
+            result[here] = self._map(shard)[begin[:, None] + np.arange(count)]
+        for row in np.flatnonzero(~within).tolist():
+            result[row] = self.read(int(starts[row]), count)
+        return result
+
     def source_at(self, position: int) -> str:
         """The source that the token at `position` came from."""
         ends = list(accumulate(span.tokens for span in self.spans))
