@@ -125,6 +125,9 @@ class Corpus:
         for phase in s.schedule:
             phases.append((max(phases[-1][0] + 1, round(phase.start * samples)), self.weights(phase.weights)))
         mixture = Mixture(phases, seed, s.when_exhausted, lambda source, count: sources[source].limit(count))
+        if s.when_exhausted == "repeat":  # else it depends on sizes that nobody knows yet
+            for source, count in zip(sources, mixture.served(samples), strict=True):
+                source.expect(count)
         return TrainBatches(
             sources, mixture, batch_size, s.sequence_length, self.eos_id, s.document_mask, part
         )

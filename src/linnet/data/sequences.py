@@ -46,6 +46,10 @@ class Sequences(Protocol):
         """
         ...
 
+    def expect(self, count: int) -> None:
+        """Be told how many sequences the run will take, so that no more are made ready."""
+        ...
+
     def passes(self, served: int) -> float | None:
         """How often the source has been passed after that many sequences, where its size is known."""
         ...
@@ -87,6 +91,9 @@ class WholeSequences:
     def limit(self, count: int) -> int | None:
         """See Sequences."""
         return None if count <= self.epochs * self.count else self.epochs * self.count
+
+    def expect(self, count: int) -> None:
+        """See Sequences."""
 
     def passes(self, served: int) -> float | None:
         """See Sequences."""
@@ -164,6 +171,10 @@ class StreamedSequences:
             known = self._count()
             assert known is not None  # a shard that is not full is the last
         return None if count <= self.epochs * known else self.epochs * known
+
+    def expect(self, count: int) -> None:
+        """See Sequences."""
+        self.stream.until = max(0, count - 1) // self.per_shard
 
     def passes(self, served: int) -> float | None:
         """See Sequences."""

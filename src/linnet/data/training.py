@@ -107,7 +107,7 @@ class TrainBatches:
         """What a person should know of the data of the steps from `before` to `after`, a line each."""
         then, now = self.passes(before), self.passes(after)
         lines = [
-            f"{title} has been passed {int(passes)} times and begins again"
+            f"{title} is used up and begins pass {int(passes) + 1}"
             for title, passes in now.items()
             if int(passes) > int(then.get(title, 0)) and self.mixture.when_exhausted == "repeat"
         ]

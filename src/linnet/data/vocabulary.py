@@ -9,6 +9,8 @@ from pathlib import Path
 
 from linnet.data.settings import DataSettings
 from linnet.data.shards.keys import cache_folder, fingerprint, key_of, unwritable
+from linnet.data.shards.locking import locked
+from linnet.data.shards.ready import refuse_training
 from linnet.data.shards.tokenising import HeldOut
 from linnet.data.sources.documents import documents
 from linnet.text import Tokenizer, TokenizerSettings, load_tokenizer, train_tokenizer
@@ -25,11 +27,13 @@ def tokenizer_for(settings: TokenizerSettings, data: DataSettings) -> Tokenizer:
     """
     if settings.name != TRAINED:
         return load_tokenizer(settings.name, "tokenizer.name", settings.revision)
+    refuse_training(data)
     folder = cache_folder(data) / "tokenizers" / _key(settings, data)
     if not (folder / "tokenizer.json").exists():
-        assert settings.vocab_size is not None
-        trained = train_tokenizer(_training_text(settings, data), settings.vocab_size)
-        _keep(trained, folder)
+        with locked(folder):  # others that need it wait, rather than train the same
+            if not (folder / "tokenizer.json").exists():
+                assert settings.vocab_size is not None
+                _keep(train_tokenizer(_training_text(settings, data), settings.vocab_size), folder)
     return Tokenizer.load(folder)
 
 

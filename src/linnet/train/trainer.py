@@ -265,7 +265,7 @@ class Trainer:
         state = checkpoint.trainer_state()
         if state["data_fingerprint"] != self._fingerprint(state["progress"]["step"]):
             raise RequestError(
-                "the data is not what this run began with (its text, tokenizer, seed or sequences changed)",
+                "the data is not what this run began with (its text, tokenizer, seed, sequences or weights changed)",
                 str(checkpoint.path), "restore it, or start another run with --run DIR or --fresh",
             )  # fmt: skip
         self.batches.restore(state["data"])
