@@ -38,6 +38,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many shards and many batches from little text."""
     monkeypatch.setattr(writing, "SHARD_TOKENS", 1500)
     monkeypatch.setattr(tokenising, "BATCH_CHARACTERS", 900)
+    monkeypatch.setattr(tokenising, "_RUNS_BEFORE_PROCESSES", 8)
 
 
 @dataclass(frozen=True)
