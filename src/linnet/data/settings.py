@@ -136,7 +136,8 @@ def _check_sum(weights: Mapping[str, float | None], of: str) -> None:
         raise ValueError(f"{of}: {missing[0]} has no weight and others have; give all of them one, or none")
     total = sum(given)
     if not any(abs(total - whole) < 1e-6 * whole for whole in (1, 100)):
-        raise ValueError(f"{of} add up to {total:g}; make them add up to 100 (percent) or to 1")
+        named = ", ".join(f"{name} {weight:g}" for name, weight in weights.items() if weight is not None)
+        raise ValueError(f"{of} ({named}) add up to {total:g}; make them add up to 100 (percent) or to 1")
 
 
 class Domain(Section):
