@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def test_it_is_trained_once_and_found_again_by_content(
 ) -> None:
     first = tokenizer_for(TRAINED, settings_for(sources=mixed))
     assert first.vocab_size == 300
-    assert [path.suffix for path in (cache / "tokenizers").iterdir()] == [""]
+    assert [path.suffix for path in (cache / "tokenizers").iterdir() if path.suffix != ".lock"] == [""]
     smaller = tokenizer_for(TokenizerSettings(name="trained", vocab_size=290), settings_for(sources=mixed))
     assert smaller.vocab_size == 290
     monkeypatch.setattr(vocabulary, "train_tokenizer", None)
@@ -69,9 +70,11 @@ def test_a_cache_that_cannot_be_written_is_told(
         tokenizer_for(TRAINED, settings_for(sources=mixed, cache_dir=str(tmp_path / "file")))
 
 
-def test_another_process_may_have_kept_it_meanwhile(
+def test_another_machine_may_have_kept_it_meanwhile(
     mixed: list[str], settings_for: Callable[..., DataSettings], monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
+    monkeypatch.setattr(vocabulary, "locked", nullcontext)  # as on a network file system without locks
+
     def meanwhile(texts, size):  # type: ignore[no-untyped-def]
         monkeypatch.setattr(vocabulary, "train_tokenizer", train_tokenizer)
         tokenizer_for(TRAINED, settings_for(sources=mixed))
@@ -79,7 +82,7 @@ def test_another_process_may_have_kept_it_meanwhile(
 
     monkeypatch.setattr(vocabulary, "train_tokenizer", meanwhile)
     assert isinstance(tokenizer_for(TRAINED, settings_for(sources=mixed)), Tokenizer)
-    assert [path.suffix for path in (cache / "tokenizers").iterdir()] == [""]
+    assert [path.suffix for path in (cache / "tokenizers").iterdir() if path.suffix != ".lock"] == [""]
 
 
 def test_token_files_cannot_teach_one(tmp_path: Path, settings_for: Callable[..., DataSettings]) -> None:

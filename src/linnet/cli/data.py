@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from linnet.cli.audit import audit
 from linnet.cli.progress import BuildLine
+from linnet.cli.scale import destination, part_facts, part_lines, send_stores
 from linnet.cli.train import OVERRIDES
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the program."""
     group = typer.Typer(help="Build token shards, look at what the model will see, train a tokenizer.")
     group.command("build")(build)
+    group.command("audit")(audit)
     group.command("peek")(peek)
     group.command("tokenizer")(tokenizer)
     app.add_typer(group, name="data")
@@ -33,18 +36,31 @@ def register(app: typer.Typer) -> None:
 def build(
     recipe: str = RECIPE,
     overrides: list[str] = OVERRIDES,
+    part: str = typer.Option(
+        None, "--part", metavar="K/N", help="Make only every Nth piece, from the Kth; 0/N only prepares."
+    ),
+    out: str = typer.Option(None, "--out", help="Copy the finished stores to this folder, s3:// or gs://."),
     as_json: bool = typer.Option(False, "--json", help="For programs."),
 ) -> None:
     """Tokenise a recipe's documents into shards; finds them again when nothing has changed.
 
     Example: linnet data build tinystories-30m pretrain.data.sources=stories.txt
     """
-    from linnet.config import RunError
+    from linnet.config import RequestError, RunError
     from linnet.data.shards.store import damaged_shards
     from linnet.recipe import load_recipe, prepare_pretraining
 
+    found = load_recipe(recipe, overrides)
+    if part:
+        if out:
+            raise RequestError("a part of a build has no stores to copy", "--out",
+                               "give it to the build that comes after all parts")  # fmt: skip
+        made = part_facts(found, part)
+        typer.echo(json.dumps(made, indent=2) if as_json else part_lines(made, recipe))
+        return
+    to = destination(found, out) if out else None
     with BuildLine() as line:
-        ready = prepare_pretraining(load_recipe(recipe, overrides), line)
+        ready = prepare_pretraining(found, line)
     corpus = ready.corpus
     damaged = [str(path) for store in corpus.stores if store.folder for path in damaged_shards(store)]
     facts = {
@@ -58,6 +74,8 @@ def build(
         **_totals(corpus),
         "damaged": damaged,
     }
+    if to and not damaged:
+        facts["sent"] = send_stores(ready, to)
     typer.echo(json.dumps(facts, indent=2) if as_json else _as_lines(facts))
     if damaged:
         raise RunError("these shards are damaged: " + ", ".join(damaged), "",
@@ -91,6 +109,8 @@ def _as_lines(facts: dict[str, Any]) -> str:
             lines.append(f"{'':<12} left out of {source['left_out']['rows']:,} rows: {said}")
     for name, held in facts["validation"].items():
         lines.append(f"held out     {name}: {held['tokens']:,} tokens in {held['documents']:,} documents")
+    for sent in facts.get("sent", []):
+        lines.append(f"copied       {sent['place']}: {sent['files']} files, {sent['sent']} of them now")
     return "\n".join(lines)
 
 

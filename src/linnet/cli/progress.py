@@ -56,9 +56,10 @@ class BuildLine:
 
 def _line(progress: BuildProgress, first: BuildProgress, seconds: float) -> str:
     """How far it is, and how fast it came from `first` to here in `seconds`."""
-    line = (
-        f"tokenising {progress.source}: {progress.documents:,} documents, {progress.text_bytes / 1e6:,.1f} MB"
-    )
+    documents = f"{progress.documents:,} documents, " if progress.documents else ""
+    line = f"{progress.doing} {progress.source}: {documents}{progress.text_bytes / 1e6:,.1f} MB"
+    if progress.note:
+        return f"{line} ({progress.note})"
     if not seconds:
         return line
     line += f", {(progress.text_bytes - first.text_bytes) / 1e6 / seconds:,.1f} MB/s"

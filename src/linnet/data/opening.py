@@ -7,6 +7,7 @@ costs no tokenising.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -22,11 +23,12 @@ from linnet.data.shards.bins import is_token_file, open_bins
 from linnet.data.shards.build import BuildProgress, Duplicates, Progress, StoreTask, build_store, silent
 from linnet.data.shards.keys import cache_folder, key_of, stream_fingerprint, unwritable
 from linnet.data.shards.maker import Maker, Task, Trouble
+from linnet.data.shards.ready import open_ready, places_of, refuse_with_token_files
 from linnet.data.shards.store import Split, Store, joined, token_dtype
 from linnet.data.shards.stream import Start, Stream, StreamFolder
 from linnet.data.shards.tokenising import HeldOut, digest_of
 from linnet.data.shards.writing import write_durably
-from linnet.data.sources.documents import documents, limit_of
+from linnet.data.sources.documents import Tally, documents, limit_of
 from linnet.data.sources.files import files_of
 from linnet.hardware.host import cores
 from linnet.text import Tokenizer
@@ -48,9 +50,29 @@ def open_corpus(
         RequestError: when a source is missing, empty or not what it claims to be.
         RunError: when the disk is full or a place stops answering; the next try goes on from there.
     """
-    if any(is_token_file(source) for source in (*settings.all_sources, *settings.validation_sources)):
+    ready = places_of(settings)
+    given = (*settings.all_sources, *settings.validation_sources)
+    if any(is_token_file(source) for source in given if source.title not in ready):
+        refuse_with_token_files(ready)
         return _token_files(settings, tokenizer)
-    return _Opening(settings, tokenizer, seed, progress).corpus()
+    return _Opening(settings, tokenizer, seed, progress, ready).corpus()
+
+
+def store_tasks(settings: DataSettings, tokenizer: Tokenizer, progress: Progress = silent) -> list[StoreTask]:
+    """The stores that `open_corpus` builds of whole sources, with the share held out that is asked for.
+
+    What they all need, the documents of validation sources, is made first.
+
+    Raises:
+        RequestError, RunError: as `open_corpus`.
+    """
+    ready = places_of(settings)
+    sources = [source for source in settings.all_sources if source.title not in ready]
+    if any(is_token_file(source) for source in (*sources, *settings.validation_sources)):
+        return []  # they are read as they are
+    opening = _Opening(settings, tokenizer, 0, progress, ready)
+    _, digests = opening.validation()
+    return [task for task in opening.tasks(HeldOut(opening.share, digests)) if not task.source.streaming]
 
 
 def _token_files(settings: DataSettings, tokenizer: Tokenizer) -> Corpus:
@@ -106,6 +128,10 @@ class _Found:
 
     @property
     def documents(self) -> int:
+        if (
+            self.source.streaming
+        ):  # the store holds what is held out of it; all were looked at when that is few
+            return Tally(**self.store.facts["left_out"]).kept
         return self.store.train.documents + self.store.validation.documents
 
 
@@ -146,15 +172,20 @@ class _Whole:
 class _Opening:
     """Opening one data section."""
 
-    def __init__(self, settings: DataSettings, tokenizer: Tokenizer, seed: int, progress: Progress) -> None:
+    def __init__(
+        self, settings: DataSettings, tokenizer: Tokenizer, seed: int, progress: Progress,
+        ready: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.settings, self.tokenizer, self.seed, self.progress = settings, tokenizer, seed, progress
+        self.ready = ready or {}  # where the sources lie that are stores already, by title
         self.cache = cache_folder(settings)
+        self.share = 0.0 if settings.validation_sources else settings.validation_fraction
         self.processes = settings.preprocessing_processes or cores()
         self.patience = 60 * settings.retry_minutes
 
     def corpus(self) -> Corpus:
         """See open_corpus."""
-        explicit, digests = self._validation()
+        explicit, digests = self.validation()
         found, held_out = self._found(digests)
         streamed = sum(source.streaming for source in self.settings.all_sources)
         components: list[Component] = []
@@ -192,7 +223,7 @@ class _Opening:
             self.settings.validation_documents if source.streaming else 0,
         )  # fmt: skip
 
-    def _validation(self) -> tuple[Split | None, frozenset[int]]:
+    def validation(self) -> tuple[Split | None, frozenset[int]]:
         """The validation sources as one split, and the hashes of their documents."""
         if not self.settings.validation_sources:
             return None, frozenset()
@@ -216,40 +247,54 @@ class _Opening:
 
     def _found(self, digests: frozenset[int]) -> tuple[dict[str, _Found], HeldOut]:
         """Every source's store, with a share held out that leaves no domain without validation."""
-        s = self.settings
-        share = 0.0 if s.validation_sources else s.validation_fraction
+        s, share = self.settings, self.share
         while True:
             held_out = HeldOut(share, digests)
             found = self._built(held_out)
+            if s.validation_sources:
+                return found, held_out
             lacking = [
                 [found[source.title] for source in domain.sources]
                 for domain in s.by_domain.values()
                 if not sum(found[source.title].store.validation.documents for source in domain.sources)
             ]
-            if s.validation_sources or not lacking:
+            if not lacking:
                 return found, held_out
-            for one in (one for domain in lacking for one in domain):
-                assert one.store.folder is not None
-                shutil.rmtree(one.store.folder)
+            self._drop(one for domain in lacking for one in domain)
             count = sum(one.documents for one in lacking[0])
-            if share == _LARGEST_SHARE or count == 1:
+            if share == _LARGEST_SHARE or count == 1 or self.ready:  # the share of a ready store is fixed
                 raise RequestError(
                     f"{count} documents are too few to hold some out for validation",
                     ", ".join(one.source.title for one in lacking[0]), "add documents or set validation_sources",
                 )  # fmt: skip
             share = min(_LARGEST_SHARE, 2 * share)
 
-    def _built(self, held_out: HeldOut) -> dict[str, _Found]:
-        duplicates, found = Duplicates(self.settings.cleaning), {}
-        whole = _Whole([source for source in self.settings.all_sources if not source.streaming])
+    def _drop(self, found: Iterable[_Found]) -> None:
+        for one in found:
+            if one.source.title not in self.ready:
+                assert one.store.folder is not None
+                shutil.rmtree(one.store.folder)
+
+    def tasks(self, held_out: HeldOut) -> Iterator[StoreTask]:
+        """The stores to be built, in order; a stream's is of what it holds out."""
         earlier: tuple[Source, ...] = ()
         for source in self.settings.all_sources:
-            if source.streaming and self.settings.validation_sources:
-                continue  # nothing to hold out
-            progress = self.progress if source.streaming else whole.part(source, self.progress)
-            store = build_store(self._task(source, held_out, earlier), duplicates, progress)
-            found[source.title] = _Found(source, store)
+            if source.title in self.ready or (source.streaming and self.settings.validation_sources):
+                continue
+            yield self._task(source, held_out, earlier)
             earlier = (*earlier, source)
+
+    def _built(self, held_out: HeldOut) -> dict[str, _Found]:
+        duplicates, found = Duplicates(self.settings.cleaning), {}
+        tasks = list(self.tasks(held_out))
+        whole = _Whole([task.source for task in tasks if not task.source.streaming])
+        for task in tasks:
+            progress = self.progress if task.source.streaming else whole.part(task.source, self.progress)
+            found[task.source.title] = _Found(task.source, build_store(task, duplicates, progress))
+        for source in self.settings.all_sources:
+            if place := self.ready.get(source.title):
+                store = open_ready(source, place, self.settings, self.tokenizer, self.progress)
+                found[source.title] = _Found(source, store)
         return found
 
     def _stream(self, source: Source, held_out: HeldOut, streams: int, tell: Trouble) -> tuple[Stream, str]:
@@ -270,7 +315,7 @@ class _Opening:
         facts = {
             "tokenizer": self.tokenizer.fingerprint, "cleaning": s.cleaning.model_dump(),
             "share": held_out.share, "digests": key_of(digests=sorted(held_out.digests)),
-            "shard_tokens": shard_tokens,
+            "shard_tokens": shard_tokens, "order": key_of(names=[file.name for file in files]),
         }  # fmt: skip
         name = key_of(**facts, source=stream_fingerprint(source, files, versions=True))
         folder = StreamFolder(self.cache / "streams" / name)
@@ -282,7 +327,9 @@ class _Opening:
         processes = s.preprocessing_processes or max(1, cores() // (2 * streams))
         task = Task(
             folder.path, source, files, s.cleaning, self.tokenizer, held_out, first, shard_tokens, keep,
-            processes, self.patience,
+            processes, self.patience, s.cache_gb * 1e9,
         )  # fmt: skip
         stream = Stream(folder, Maker(task), dtype, shard_tokens, first, keep, source.title, tell)
-        return stream, key_of(**facts, source=stream_fingerprint(source, files, versions=False))
+        # A run goes on when a damaged file was got again, and so has another size: shards tell what was read.
+        named = [replace(file, size=None) for file in files]
+        return stream, key_of(**facts, source=stream_fingerprint(source, named, versions=False))

@@ -7,6 +7,7 @@ within each shard; shards follow each other. Both are pure functions of (data, s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -39,6 +40,10 @@ class Sequences(Protocol):
         """First input and targets of each of the sequences [n]: at most length + 1 ids."""
         ...
 
+    def prepare(self, index: int) -> None:
+        """Have made ready, without waiting, what a sequence that will soon be asked for lies in."""
+        ...
+
     def limit(self, count: int) -> int | None:
         """None when there are `count` sequences, within the passes that are allowed; else how many there are.
 
@@ -66,6 +71,10 @@ class Sequences(Protocol):
         """Take in what `state` gave."""
         ...
 
+    def stop_when(self, interrupted: Callable[[], bool]) -> None:
+        """End every waiting with an error once this is true."""
+        ...
+
 
 class WholeSequences:
     """The windows of a split, permuted anew in each epoch.
@@ -87,6 +96,9 @@ class WholeSequences:
     def tokens(self, indices: np.ndarray) -> list[np.ndarray]:
         """See Sequences."""
         return self.windows.rows(self.order(indices))
+
+    def prepare(self, index: int) -> None:
+        """See Sequences."""
 
     def limit(self, count: int) -> int | None:
         """See Sequences."""
@@ -112,6 +124,9 @@ class WholeSequences:
     def restore(self, state: dict[str, Any] | None) -> None:
         """See Sequences."""
 
+    def stop_when(self, interrupted: Callable[[], bool]) -> None:
+        """See Sequences."""
+
 
 class StreamedSequences:
     """The windows of a stream's shards; each token is a target once an epoch.
@@ -126,6 +141,7 @@ class StreamedSequences:
     ) -> None:
         self.title, self.stream, self.length, self.key, self.epochs = title, stream, length, key, epochs
         self.per_shard = stream.shard_tokens // length
+        self._sure = 0  # sequences that there are, as far as was looked
         self._order = lru_cache(maxsize=8)(self._new_order)
 
     def _count(self) -> int | None:
@@ -161,12 +177,19 @@ class StreamedSequences:
             rows.append(np.concatenate(([before], tokens[start : start + self.length]), dtype=np.int64))
         return rows
 
+    def prepare(self, index: int) -> None:
+        """See Sequences."""
+        self.stream.prepare(self._within(index) // self.per_shard)
+
     def limit(self, count: int) -> int | None:
         """See Sequences."""
         known = self._count()
         if known is None:
+            if count <= self._sure:  # a shard is not opened, or even made again, to learn this twice
+                return None
             found = self.stream.shard((count - 1) // self.per_shard)
             if found is not None and (count - 1) % self.per_shard < self._windows(found[0]):
+                self._sure = max(self._sure, count)
                 return None
             known = self._count()
             assert known is not None  # a shard that is not full is the last
@@ -189,10 +212,18 @@ class StreamedSequences:
 
     def state(self, index: int) -> dict[str, Any] | None:
         """See Sequences."""
+        return self.stream.state(self._within(index) // self.per_shard)
+
+    def _within(self, index: int) -> int:
+        """The place of a sequence in its epoch, as far as the end is known."""
         count = self._count()
-        return self.stream.state((index % count if count else index) // self.per_shard)
+        return index % count if count else index
 
     def restore(self, state: dict[str, Any] | None) -> None:
         """See Sequences."""
         if state is not None:
             self.stream.restore(state)
+
+    def stop_when(self, interrupted: Callable[[], bool]) -> None:
+        """See Sequences."""
+        self.stream.interrupted = interrupted

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -63,11 +63,17 @@ class TrainBatches:
         """
         sources, indices = self.mixture.locate(samples)
         rows: list[np.ndarray] = [np.empty(0)] * len(samples)
+        self._prepare(sources, indices)
         for source in np.unique(sources).tolist():
             here = np.flatnonzero(sources == source)
             for place, row in zip(here.tolist(), self.sources[source].tokens(indices[here]), strict=True):
                 rows[place] = row
         return rows
+
+    def _prepare(self, sources: np.ndarray, indices: np.ndarray) -> None:
+        """Have all sources at work before one of them is waited for."""
+        for source, first in zip(*np.unique(sources, return_index=True), strict=True):
+            self.sources[source].prepare(int(indices[first]))
 
     def place(self, sample: int) -> Place:
         """Where a global sample lies."""
@@ -96,6 +102,11 @@ class TrainBatches:
         """Take in what `state` gave."""
         for source in self.sources:
             source.restore(state.get(source.title))
+
+    def stop_when(self, interrupted: Callable[[], bool]) -> None:
+        """End every waiting for a source with an error once this is true: a stop must not wait for a network."""
+        for source in self.sources:
+            source.stop_when(interrupted)
 
     def passes(self, step: int) -> dict[str, float]:
         """How often each source has been passed after a step, where its size is known."""
@@ -129,6 +140,11 @@ class TrainBatches:
             pin: put them in page-locked memory; for CUDA devices.
         """
         steps = range(start, stop)
+        first = start * self.batch_size
+        weights, served = self.mixture.weights_at(first), self.mixture.served(first)
+        for source, weight, index in zip(self.sources, weights, served, strict=True):
+            if weight:
+                source.prepare(index)
         make = self._pinned if pin else self._made
         if not workers:
             for step in steps:

@@ -17,13 +17,13 @@ from linnet.data.shards.build import Progress as BuildObserver
 from linnet.data.shards.build import silent
 from linnet.data.sources.hub import commits, pin
 from linnet.data.training import TrainBatches
-from linnet.data.vocabulary import tokenizer_for
 from linnet.hardware import Choices, choose, describe, detect, peak_flops
 from linnet.infer import Generator, SamplingSettings
 from linnet.model import Transformer, count_parameters, flops_per_token, initialize, load_model, read_spec
 from linnet.objectives import NextToken
 from linnet.observe import Anomaly, EventLog, Observer, Observers, RunStarted, draw
 from linnet.recipe.folder import RunFolder
+from linnet.recipe.parts import fitting_tokenizer
 from linnet.recipe.recipe import Recipe, as_yaml
 from linnet.text import Tokenizer
 from linnet.train import Checkpoint, CheckpointFolder, Meter, Outcome, Trainer, verify
@@ -52,12 +52,7 @@ def prepare_pretraining(recipe: Recipe, on_build: BuildObserver | None = None) -
     """
     stage = recipe.pretrain
     choices = choose(recipe.hardware, detect(), stage.data.sequence_length, recipe.model.attention_dropout)
-    tokenizer = tokenizer_for(recipe.tokenizer, stage.data)
-    if tokenizer.vocab_size > recipe.model.vocab_size:
-        raise RequestError(
-            f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens and the model room for "
-            f"{recipe.model.vocab_size}", "model.vocab_size", f"set it to {tokenizer.vocab_size} or more",
-        )  # fmt: skip
+    tokenizer = fitting_tokenizer(recipe)
     corpus = open_corpus(stage.data, tokenizer, recipe.seed, on_build or silent)
     total = corpus.steps(stage.duration, stage.train_batch_size)
     train = corpus.batches(stage.train_batch_size, recipe.seed, total)

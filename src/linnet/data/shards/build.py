@@ -101,6 +101,14 @@ class StoreTask:
         """Where it lies until then."""
         return self.folder.with_name(f"{self.folder.name}.partial")
 
+    def piece_folder(self, number: int) -> Path:
+        """Where one of its pieces is made."""
+        return self.unfinished / f"piece-{number:05d}"
+
+    def piece_lock(self, number: int) -> Path:
+        """What builders that share the store's pieces lock; beside the store, of which it is no part."""
+        return self.folder.with_name(f"{self.folder.name}.piece-{number:05d}")
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -179,6 +187,8 @@ def build_store(task: StoreTask, duplicates: Duplicates | None = None, progress:
                 for number, piece in enumerate(pieces(task)):
                     build_piece(task, number, piece, duplicates or Duplicates(task.cleaning), progress)
                 assemble(task)
+                for lock in folder.parent.glob(f"{folder.name}.piece-*.lock"):
+                    lock.unlink(missing_ok=True)  # whoever holds one holds the store's lock too
     return open_store(folder, task.source.title)
 
 
@@ -190,7 +200,7 @@ def build_piece(
     Raises:
         RequestError, RunError: as `build_store`.
     """
-    folder = task.unfinished / f"piece-{number:05d}"
+    folder = task.piece_folder(number)
     writer = ShardWriter(folder, token_dtype(task.tokenizer.vocab_size), writing.SHARD_TOKENS)
     if writer.finished:
         return
@@ -261,9 +271,11 @@ def assemble(task: StoreTask) -> None:
     """
     aside = task.unfinished
     found = [json.loads(path.read_text()) for path in sorted(aside.glob(f"piece-*/{PIECE}"))]
-    if not sum(piece["documents"] for piece in found):
+    looked_at = _added([piece["tally"] for piece in found])
+    nobody_held_out = task.only_held_out and Tally(**looked_at).kept
+    if not sum(piece["documents"] for piece in found) and not nobody_held_out:
         shutil.rmtree(aside)
-        raise RequestError(_nothing(found), task.source.title, "give a source with at least one document")
+        raise RequestError(_nothing(looked_at), task.source.title, "give a source with at least one document")
     tokenizer = task.tokenizer
     facts: dict[str, Any] = {
         "format": FORMAT,
@@ -276,7 +288,7 @@ def assemble(task: StoreTask) -> None:
         },
         "validation_fraction": task.held_out.share,
         "text_bytes": sum(piece["text_bytes"] for piece in found),
-        "left_out": _added([piece["tally"] for piece in found]),
+        "left_out": looked_at,
         "splits": {name: _gathered(found, name) for name in SPLITS},
     }
     try:
@@ -306,9 +318,8 @@ def _added(tallies: list[dict[str, int]]) -> dict[str, int]:
     return asdict(whole)
 
 
-def _nothing(found: list[dict[str, Any]]) -> str:
+def _nothing(counts: dict[str, int]) -> str:
     """Why there is no document."""
-    counts = _added([piece["tally"] for piece in found])
     if not counts["rows"]:
         return "there is no text in it"
     reasons = ("without_text", "filtered", "too_short", "too_long")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import pickle
 import subprocess
@@ -37,7 +38,7 @@ class Task:
     """All that the process needs to know.
 
     shard_tokens: in every shard but the last. keep: the most shards on disk. patience: seconds that a
-    source may fail to answer.
+    source may fail to answer. cache_bytes: that the shards of all streams of the cache may take.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Task:
     keep: int
     processes: int
     patience: float
+    cache_bytes: float = math.inf
 
 
 class Maker:
@@ -85,6 +87,10 @@ class Maker:
         self._process = None
         if _free(self.task.folder / "maker.lock"):
             self._begin()
+
+    def worked(self) -> None:
+        """A shard was had: what ended it before was no lasting trouble."""
+        self._deaths = 0
 
     def _begin(self) -> None:
         command = [sys.executable, "-c", "from linnet.data.shards.making import main; main()"]

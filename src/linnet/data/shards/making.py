@@ -21,9 +21,10 @@ from typing import BinaryIO
 import numpy as np
 
 from linnet.config import LinnetError, RequestError, RunError
+from linnet.data.shards.locking import locked
 from linnet.data.shards.maker import Task
 from linnet.data.shards.store import token_dtype
-from linnet.data.shards.stream import Facts, Start, StreamFolder
+from linnet.data.shards.stream import Facts, Start, StreamFolder, age_of, size_of
 from linnet.data.shards.tokenising import Tokenised, tokeniser
 from linnet.data.sources.documents import Document, Tally, documents
 from linnet.data.sources.retrying import persistent
@@ -46,8 +47,9 @@ def main() -> None:
     except OSError:
         return  # another reader's process is at work
     os.nice(_NICE)
+    folder.drop_leavings()
     try:
-        make(task, folder)
+        make(task, folder, lambda: os.fstat(lock).st_nlink > 0)
     except LinnetError as error:
         told = {"what": error.what, "where": error.where, "mend": error.mend}
         folder.write("error.json", {"time": time.time(), "request": isinstance(error, RequestError), **told})
@@ -64,12 +66,13 @@ def _end_with(given: BinaryIO) -> None:
     os._exit(0)
 
 
-def make(task: Task, folder: StreamFolder) -> None:
-    """Make what readers want until no reader is left."""
+def make(task: Task, folder: StreamFolder, alone: Callable[[], bool] = lambda: True) -> None:
+    """Make what readers want until no reader is left, or `alone` is no longer true: the folder was removed."""
+    _make_room(folder, task.keep + 1)  # the limit may have been higher before
     shards: Iterator[tuple[Facts, np.ndarray]] = iter(())
     at = -1  # the number of the next shard that `shards` gives
     lonely = time.monotonic()
-    while time.monotonic() - lonely < _LONELY:
+    while time.monotonic() - lonely < _LONELY and alone():
         wants = folder.wants()[: task.keep]
         if wants:
             lonely = time.monotonic()
@@ -96,17 +99,21 @@ def _close(shards: Iterator[tuple[Facts, np.ndarray]]) -> None:
 
 
 def _teller(folder: StreamFolder) -> Callable[[str], None]:
-    return lambda what: folder.write("trouble.json", {"what": what})
+    return lambda what: folder.write("trouble.json", {"what": what, "time": time.time()})
 
 
 def _keep(task: Task, folder: StreamFolder, facts: Facts, tokens: np.ndarray | None) -> None:
     """Write a shard where there is room for it; wait for room on a full disk."""
     began = time.monotonic()
     while True:
-        if tokens is not None:
-            _make_room(folder, task.keep)
         try:
-            folder.keep(facts, tokens)
+            if tokens is None:
+                folder.keep(facts, tokens)
+            else:
+                with locked(folder.path.parent / "room"):  # or several would find the same room
+                    _make_room(folder, task.keep)
+                    _make_room_of_others(task, folder, tokens.nbytes)
+                    folder.keep(facts, tokens)
             return
         except OSError as error:
             reason = error.strerror or str(error)
@@ -126,6 +133,20 @@ def _make_room(folder: StreamFolder, keep: int) -> None:
     late = [index for index in reversed(wants) if index in present]
     for index in (unwanted + late)[: max(0, len(present) + 1 - keep)]:
         folder.bin(index).unlink(missing_ok=True)
+
+
+def _make_room_of_others(task: Task, folder: StreamFolder, wanted: int) -> None:
+    """Drop shards of streams that nobody reads, the oldest first, where all together would be too many."""
+    bins = [path for path in folder.path.parent.glob("*/*.bin") if path.stem.isdigit()]
+    excess = sum(map(size_of, bins)) + wanted - task.cache_bytes
+    if excess <= 0:
+        return
+    idle = {path for path in {path.parent for path in bins} - {folder.path} if StreamFolder(path).idle}
+    for path in sorted((path for path in bins if path.parent in idle), key=age_of):
+        if excess <= 0:
+            return
+        excess -= size_of(path)
+        path.unlink(missing_ok=True)
 
 
 @dataclass

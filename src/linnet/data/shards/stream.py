@@ -11,7 +11,7 @@ goes back to the nearest start that is known.
       00000007.bin        raw tokens
       00000007.json       where it starts and the next one does, its counts and sha256
       end.json            how many shards there are, once the source has been read to its end
-      readers/            what each reading process wants next
+      readers/            what each reading process wants next, and whether it waits
       maker.lock  trouble.json  error.json
 """
 
@@ -22,9 +22,10 @@ import json
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import monotonic, sleep, time
+from time import sleep, time
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from linnet.config import LinnetError, RequestError, RunError
 from linnet.data.shards.maker import Maker, Trouble
 
 _OPEN = 4  # shards held open by a reader
+_REMEMBERED = 64  # shards whose places a reader knows by heart, so that it can go on when the folder is lost
 _MOST_AHEAD = 32  # shards; minutes of a fast GPU, which outlast most trouble with a network
 _POLL = 0.01
 
@@ -89,6 +91,7 @@ class StreamFolder:
 
     def keep(self, facts: Facts, tokens: np.ndarray | None) -> None:
         """Write down a shard; without its tokens when nobody wants them."""
+        self.path.mkdir(parents=True, exist_ok=True)
         if tokens is not None:
             aside = self.bin(facts.index).with_suffix(f".{os.getpid()}.part")
             try:
@@ -102,7 +105,10 @@ class StreamFolder:
 
     def start_of(self, index: int, first: Start) -> tuple[int, Start]:
         """The nearest shard at or before `index` whose start is known, and that start."""
-        for near in range(index, 0, -1):
+        told = {int(path.name[:8]) for path in self.path.glob("*.json") if path.name[:8].isdigit()}
+        for near in sorted({number + more for number in told for more in (0, 1)}, reverse=True):
+            if not 0 < near <= index:
+                continue
             if start := self.read(f"{near:08d}.start.json"):
                 return near, Start(**start)
             if facts := self.facts(near):
@@ -119,19 +125,36 @@ class StreamFolder:
     def present(self) -> list[int]:
         """Shards whose tokens are there, the longest there first."""
         bins = [path for path in self.path.glob("*.bin") if path.stem.isdigit()]
-        return [int(path.stem) for path in sorted(bins, key=_age)]
+        return [int(path.stem) for path in sorted(bins, key=age_of)]
 
     def wants(self) -> list[int]:
-        """The shards that readers want, the most urgent first; readers that are gone are forgotten."""
-        lists: list[list[int]] = []
+        """The shards that readers want, the most urgent first; readers that are gone are forgotten.
+
+        What a reader waits for goes before what others will want: it may be all of them that wait for it.
+        """
+        told = []
         for path in self.readers.glob("*.json"):
             if alive(int(path.stem)):
-                lists.append((self.read(f"readers/{path.name}") or {}).get("wants", []))
+                told.append(self.read(f"readers/{path.name}") or {"waits": [], "wants": []})
             else:
                 path.unlink(missing_ok=True)
+        waited = sorted(index for one in told for index in one["waits"])
+        lists = [one["wants"] for one in told]
         most = max(map(len, lists), default=0)
         urgent = (wanted[place] for place in range(most) for wanted in lists if place < len(wanted))
-        return list(dict.fromkeys(urgent))
+        return list(dict.fromkeys([*waited, *urgent]))
+
+    def drop_leavings(self) -> None:
+        """Remove shards that a maker had begun to write when it was killed."""
+        for path in self.path.glob("*.part"):
+            parts = path.name.split(".")
+            if len(parts) == 3 and parts[1].isdigit() and not alive(int(parts[1])):
+                path.unlink(missing_ok=True)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no process of this machine reads it."""
+        return not any(alive(int(path.stem)) for path in self.readers.glob("*.json"))
 
     def read(self, name: str) -> Any:
         """A JSON file, or None where there is none that is whole."""
@@ -142,7 +165,8 @@ class StreamFolder:
 
     def write(self, name: str, value: Any) -> None:
         """A JSON file, whole or not at all."""
-        aside = self.path / f"{name}.{os.getpid()}.{threading.get_ident()}.part"
+        (self.path / name).parent.mkdir(parents=True, exist_ok=True)  # somebody may have cleaned up
+        aside = self.path / f"{name}.{threading.get_ident()}.{os.getpid()}.part"
         try:
             aside.write_text(json.dumps(value), encoding="utf-8")
             aside.replace(self.path / name)
@@ -150,11 +174,20 @@ class StreamFolder:
             aside.unlink(missing_ok=True)
 
 
-def _age(path: Path) -> float:
+def age_of(path: Path) -> float:
+    """When a file was written, as a number that grows; 0 when it is gone."""
     try:
         return path.stat().st_mtime
     except OSError:
         return 0.0
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a file; 0 when it is gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def alive(process: int) -> bool:
@@ -166,6 +199,18 @@ def alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _remember(kept: OrderedDict[int, Any], index: int, value: Any, most: int) -> None:
+    """Keep the latest values only."""
+    kept[index] = value
+    kept.move_to_end(index)
+    while len(kept) > most:
+        kept.popitem(last=False)
+
+
+def _never() -> bool:
+    return False
 
 
 class Stream:
@@ -186,11 +231,13 @@ class Stream:
         self.folder, self.maker, self.dtype, self.shard_tokens = folder, maker, dtype, shard_tokens
         self.first, self.keep, self.title, self.trouble = first, keep, title, trouble
         self.until: int | None = None  # the last shard that will be wanted, where that is known
+        self.interrupted: Callable[[], bool] = _never  # ends the waiting for a shard with an error
         self._lock = threading.RLock()
         self._open: OrderedDict[int, tuple[Facts, np.ndarray]] = OrderedDict()
         self._expected: dict[int, str] = {}
         self._end: tuple[int, int] | None = None
-        self._wanted: list[int] = []
+        self._known: OrderedDict[int, Facts] = OrderedDict()
+        self._wanted: dict[str, list[int]] | None = None
         self._served = 0
         self._told = ""
         self._since = time()
@@ -206,12 +253,24 @@ class Stream:
                 self._open.move_to_end(index)
                 return self._open[index]
             found = self._wait(index)
-            if found is not None:
-                self._served += 1
-                self._open[index] = found
-                while len(self._open) > _OPEN:
-                    self._open.popitem(last=False)
+            if found is None:
+                return None
+            self._served += 1
+            _remember(self._open, index, found, _OPEN)
+            _remember(self._known, index, found[0], _REMEMBERED)
+            self.maker.worked()
+            self._want(index)
             return found
+
+    def prepare(self, index: int) -> None:
+        """Have a shard made that will be asked for soon, without waiting for it."""
+        if not self._lock.acquire(blocking=False):
+            return  # another thread is at it
+        try:
+            if index not in self._open and not self.folder.bin(index).exists():
+                self._want(index)
+        finally:
+            self._lock.release()
 
     def end(self) -> tuple[int, int] | None:
         """How many shards there are and how many tokens the last has, where that is known already."""
@@ -220,24 +279,24 @@ class Stream:
         return self._end
 
     def _wait(self, index: int) -> tuple[Facts, np.ndarray] | None:
-        self._want(index)
-        tried, since = 0, monotonic()
+        tried = 0
         while True:
             end = self.end()
             if end and index >= end[0]:
+                self._want(index)
                 return None
             found = self._mapped(index)
             if found:
                 return found
+            self._want(index, waits=True)
             self._listen()
             self.maker.ensure()
+            if self.interrupted():
+                raise RunError("asked to stop while waiting for it", self.title)
             tried += 1
             sleep(min(0.1, _POLL * (1 + tried / 50)))
-            if monotonic() - since > 5:  # somebody may have cleaned up the readers' folder
-                self._wanted, since = [], monotonic()
-                self._want(index)
 
-    def _want(self, index: int) -> None:
+    def _want(self, index: int, waits: bool = False) -> None:
         """Tell the maker what is needed now, and next; further ahead the more has been read."""
         ahead = min(self.keep - 1, _MOST_AHEAD, 1 + 2 * self._served)
         wants = list(range(index, index + ahead + 1))
@@ -245,10 +304,28 @@ class Stream:
             wants = list(dict.fromkeys(want % end[0] for want in wants)) if index < end[0] else []
         elif self.until is not None:
             wants = [want for want in wants if want <= max(index, self.until)]
-        if wants != self._wanted:
-            self.folder.readers.mkdir(parents=True, exist_ok=True)
-            self.folder.write(f"readers/{os.getpid()}.json", {"wants": wants})
-            self._wanted = wants
+        told = {"waits": [index] if waits else [], "wants": wants}
+        name = f"readers/{os.getpid()}.json"
+        if told == self._wanted and (self.folder.path / name).exists():
+            return
+        self._remind(index)
+        self.folder.write(name, told)
+        self._wanted = told
+        if not waits and not all(self.folder.bin(want).exists() for want in wants):
+            self.maker.ensure()
+
+    def _remind(self, index: int) -> None:
+        """Write down where a shard starts when the folder no longer says so; else all before it is read again."""
+        start = self._start_of(index)
+        if start is not None and self.folder.start_of(index, self.first)[0] != index:
+            self.folder.write(f"{index:08d}.start.json", asdict(start))
+
+    def _start_of(self, index: int) -> Start | None:
+        """Where a shard starts, by heart."""
+        if index in self._known:
+            return self._known[index].start
+        before = self._known.get(index - 1)
+        return before.following if before else None
 
     def _mapped(self, index: int) -> tuple[Facts, np.ndarray] | None:
         facts = self.folder.facts(index)
@@ -258,7 +335,8 @@ class Stream:
             tokens = np.asarray(np.memmap(self.folder.bin(index), self.dtype, "r", shape=(facts.tokens,)))
         except (OSError, ValueError):
             return None
-        expected = self._expected.get(index, facts.sha256)
+        known = self._known.get(index, facts)
+        expected = self._expected.get(index, known.sha256)
         if hashlib.sha256(tokens.data).hexdigest() == expected == facts.sha256:
             return facts, tokens
         if facts.sha256 != expected:
@@ -272,7 +350,7 @@ class Stream:
     def _listen(self) -> None:
         """Hand on what the maker says; an error of its ends the waiting."""
         said = self.folder.read("trouble.json")
-        if said and said["what"] != self._told:
+        if said and said["what"] != self._told and said["time"] >= self._since:
             self._told = said["what"]
             self.trouble(f"{self.title}: {self._told}")
         error = self.folder.read("error.json")
@@ -282,15 +360,15 @@ class Stream:
 
     def state(self, index: int) -> dict[str, Any]:
         """What a resumed run with an empty cache needs to go on at a shard."""
-        with self._lock:
-            near, start = self.folder.start_of(index, self.first)
-            facts = self.folder.facts(near)
-            return {
-                "shard": near,
-                "start": asdict(start),
-                "sha256": facts.sha256 if facts else None,
-                "end": list(end) if (end := self.end()) else None,
-            }
+        by_heart = self._start_of(index)  # not under the lock, which a thread that waits for a shard holds
+        near, start = (index, by_heart) if by_heart else self.folder.start_of(index, self.first)
+        facts = self._known.get(near) or self.folder.facts(near)
+        return {
+            "shard": near,
+            "start": asdict(start),
+            "sha256": facts.sha256 if facts else None,
+            "end": list(end) if (end := self.end()) else None,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take in what `state` gave, in another process or on another machine."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from linnet.config import RunError
+from linnet.config import LinnetError, RunError
 from linnet.data.shards.store import token_dtype
 from linnet.data.sources.documents import Document, Tally
 from linnet.text import Tokenizer
@@ -108,20 +108,28 @@ class _Run:
 
 
 def _runs(documents: Iterator[Document], tally: Tally) -> Iterator[_Run]:
-    """Documents in runs of about BATCH_CHARACTERS, with what `tally` counts at the end of each."""
-    run, size = _Run([], [], []), 0
-    for document in documents:
-        run.texts.append(document.text)
-        run.files.append(document.file)
-        run.rows.append(document.row)
-        size += len(document.text)
-        if size >= BATCH_CHARACTERS:
-            run.tally = replace(tally)
-            yield run
-            run, size = _Run([], [], []), 0
+    """Documents in runs of about BATCH_CHARACTERS, with what `tally` counts at the end of each.
+
+    What came before an error is given before it is raised: it may be all that somebody waits for.
+    """
+    run, size, failure = _Run([], [], []), 0, None
+    try:
+        for document in documents:
+            run.texts.append(document.text)
+            run.files.append(document.file)
+            run.rows.append(document.row)
+            size += len(document.text)
+            if size >= BATCH_CHARACTERS:
+                run.tally = replace(tally)
+                yield run
+                run, size = _Run([], [], []), 0
+    except LinnetError as error:
+        failure = error
     if run.texts:
         run.tally = replace(tally)
         yield run
+    if failure is not None:
+        raise failure
 
 
 @contextmanager
@@ -171,15 +179,21 @@ def tokeniser(tokenizer: Tokenizer, processes: int, held_out: HeldOut) -> Iterat
 def _ahead(
     runs: Iterator[_Run], submit: Callable[[list[str]], Future[Arrays]], depth: int
 ) -> Iterator[Tokenised]:
-    """Runs in their order, `depth` of them at work at once."""
+    """Runs in their order, `depth` of them at work at once; those before an error come before it."""
     waiting: deque[tuple[_Run, Future[Arrays]]] = deque()
-    for run in runs:
-        waiting.append((run, submit(run.texts)))
-        if len(waiting) > depth:
-            first, arrays = waiting.popleft()
-            yield first.with_tokens(arrays.result())
+    failure = None
+    try:
+        for run in runs:
+            waiting.append((run, submit(run.texts)))
+            if len(waiting) > depth:
+                first, arrays = waiting.popleft()
+                yield first.with_tokens(arrays.result())
+    except LinnetError as error:
+        failure = error
     for first, arrays in waiting:
         yield first.with_tokens(arrays.result())
+    if failure is not None:
+        raise failure
 
 
 _here: list[tuple[Tokenizer, HeldOut]] = []

@@ -49,7 +49,9 @@ class ShardWriter:
         self.tally, self.finished = Tally(), (folder / PIECE).exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not self.finished:
+            if self.finished:  # it may have been killed before it tidied up
+                (folder / "progress.json").unlink(missing_ok=True)
+            else:
                 self._resume()
         except OSError as error:
             raise self._failed(error) from None
@@ -127,7 +129,7 @@ class ShardWriter:
         self.flush()
         try:
             write_durably(self.folder / PIECE, json.dumps(self._contents()).encode())
-            (self.folder / "progress.json").unlink()
+            (self.folder / "progress.json").unlink(missing_ok=True)
         except OSError as error:
             raise self._failed(error) from None
         self.finished = True

@@ -34,11 +34,11 @@ _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 _ROWS = 256  # of a parquet file that are decoded together
 
 
-def rows_of(file: File, row: int, fields: Sequence[str], text_name: str, seen: Seen) -> Iterator[Row]:
+def rows_of(file: File, row: int, fields: Sequence[str] | None, text_name: str, seen: Seen) -> Iterator[Row]:
     """The rows of a file from number `row` on.
 
     Args:
-        fields: those that are needed; columnar files read no others.
+        fields: those that are needed, None for all; columnar files read no others.
         text_name: the field under which a text file gives its documents.
         seen: is told of every further byte, those of rows before `row` included.
 
@@ -189,7 +189,7 @@ def _csv(parts: Iterator[str], where: str, row: int) -> Iterator[Row]:
         ) from None
 
 
-def _parquet_file(file: File, row: int, fields: Sequence[str], seen: Seen) -> Iterator[Row]:
+def _parquet_file(file: File, row: int, fields: Sequence[str] | None, seen: Seen) -> Iterator[Row]:
     if not file.remote:
         yield from _parquet(file.path, file.size or 0, file.shown, row, fields, seen)
         return
@@ -198,7 +198,7 @@ def _parquet_file(file: File, row: int, fields: Sequence[str], seen: Seen) -> It
 
 
 def _parquet(
-    opened: str | BinaryIO, size: int, where: str, row: int, fields: Sequence[str], seen: Seen
+    opened: str | BinaryIO, size: int, where: str, row: int, fields: Sequence[str] | None, seen: Seen
 ) -> Iterator[Row]:
     """Rows of a parquet file, one row group after another; those before `row`'s are never read."""
     try:
@@ -211,7 +211,7 @@ def _parquet(
         buffer = 1 << 20 if isinstance(opened, str) else 0
         with pyarrow.parquet.ParquetFile(opened, buffer_size=buffer, pre_buffer=False) as table:
             names = table.schema_arrow.names
-            if missing := [name for name in fields if name not in names]:
+            if missing := [name for name in fields or () if name not in names]:
                 raise RequestError(f"there is no column {missing[0]!r}", where,
                                    f"its columns are {', '.join(names)}; set text_field")  # fmt: skip
             total, number, told = table.metadata.num_rows, 0, 0
@@ -220,7 +220,7 @@ def _parquet(
                 if number + rows <= row:
                     number += rows
                     continue
-                for batch in table.iter_batches(_ROWS, row_groups=[group], columns=list(fields)):
+                for batch in table.iter_batches(_ROWS, row_groups=[group], columns=fields and list(fields)):
                     if number + batch.num_rows > row:
                         yield from _batch(batch, max(0, row - number), number, where)
                     number += batch.num_rows
@@ -260,7 +260,13 @@ class _Broken(Exception):
 
 
 def _tar(
-    stream: BinaryIO, packing: str, where: str, row: int, fields: Sequence[str], text_name: str, seen: Seen
+    stream: BinaryIO,
+    packing: str,
+    where: str,
+    row: int,
+    fields: Sequence[str] | None,
+    text_name: str,
+    seen: Seen,
 ) -> Iterator[Row]:
     """Rows of the members of an archive, in order, numbered on from member to member."""
     number = 0
@@ -285,7 +291,7 @@ def _tar(
 
 
 def _member(
-    inner: BinaryIO, name: str, size: int, place: str, fields: Sequence[str], text_name: str
+    inner: BinaryIO, name: str, size: int, place: str, fields: Sequence[str] | None, text_name: str
 ) -> Iterator[Row]:
     kind = kind_of(name)
     if kind in (".tar", ".bin"):

@@ -1,0 +1,67 @@
+"""A recipe's data built in parts: by many processes of one machine, by an array of jobs, or by datatrove."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from linnet.config import RequestError
+from linnet.data.parts import Part, PartDone, build_part
+from linnet.data.shards.build import Progress, silent
+from linnet.data.sources.hub import commit_of
+from linnet.data.vocabulary import tokenizer_for
+from linnet.recipe.recipe import Recipe, load_recipe
+from linnet.text import Tokenizer
+
+if TYPE_CHECKING:
+    from linnet.data.scale import BuildPieces
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def fitting_tokenizer(recipe: Recipe) -> Tokenizer:
+    """The tokenizer of a recipe, trained first where that is asked for.
+
+    Raises:
+        RequestError: when it cannot be had, or the model has too little room for it.
+    """
+    tokenizer = tokenizer_for(recipe.tokenizer, recipe.pretrain.data)
+    if tokenizer.vocab_size > recipe.model.vocab_size:
+        raise RequestError(
+            f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens and the model room for "
+            f"{recipe.model.vocab_size}", "model.vocab_size", f"set it to {tokenizer.vocab_size} or more",
+        )  # fmt: skip
+    return tokenizer
+
+
+def build_recipe_part(recipe: Recipe, part: Part, progress: Progress = silent) -> PartDone:
+    """Make a part of the pieces of a recipe's data; see `build_part`.
+
+    Raises:
+        RequestError: also when a dataset's revision is a branch, which may move between two parts.
+    """
+    for source in recipe.pretrain.data.all_sources:
+        if source.dataset and not source.streaming and not _COMMIT.fullmatch(source.revision or ""):
+            raise RequestError(
+                f"its revision {source.revision or 'main'!r} may name another commit before the last part runs",
+                source.title, f"set revision: {commit_of(source)}",
+            )  # fmt: skip
+    return build_part(recipe.pretrain.data, fitting_tokenizer(recipe), part, progress)
+
+
+def pieces_of(recipe: str, overrides: Sequence[str] = (), processes: int = 1) -> BuildPieces:
+    """The step that builds a recipe's data with an executor of datatrove.
+
+    The tokenizer is loaded, or trained, here and now; the tasks only use it.
+
+    Args:
+        recipe: a shipped recipe's name or a file. overrides: KEY=VALUE. processes: see `BuildPieces`.
+
+    Raises:
+        RequestError: for anything about the recipe that cannot be had, and where datatrove is not installed.
+    """
+    from linnet.data.scale import BuildPieces
+
+    found = load_recipe(recipe, list(overrides))
+    return BuildPieces(found.pretrain.data, fitting_tokenizer(found), processes)
