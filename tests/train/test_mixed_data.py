@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 
 import tiny
 from linnet.config import RequestError, RunError
+from linnet.data.shards.maker import Maker
 from linnet.data.training import TrainBatches
 from linnet.observe import Anomaly, Evaluated, RunEnded, StepDone
 from linnet.recipe import Recipe, live, load_recipe
@@ -153,3 +155,17 @@ def test_a_longer_run_may_move_a_phase_that_has_not_begun_and_no_other(
     live(recipe_of(mixed, tmp_path), tmp_path / "late")
     with pytest.raises(RequestError, match="the data is not what this run began with"):
         live(longer, tmp_path / "late")
+
+
+def test_a_stop_does_not_wait_for_a_source(
+    mixed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that makes shards is never there: the run waits for the first one until it is stopped."""
+    monkeypatch.setattr(Maker, "ensure", lambda _: None)
+    timer = threading.Timer(1.0, terminate)
+    recipe = recipe_of(mixed, tmp_path, "pretrain.eval_steps=0")
+    timer.start()
+    assert live(recipe, tmp_path / "run") == "stopped"
+    timer.join()
+    monkeypatch.undo()
+    assert live(recipe, tmp_path / "run") == "finished"

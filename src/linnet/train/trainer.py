@@ -103,6 +103,7 @@ class Trainer:
     def _loop(self, stop: StopSignals) -> Outcome:
         at = self.progress
         rate = schedule(self.settings, self.total_steps)
+        self.batches.stop_when(stop)
         stream = self.batches.stream(at.step, self.total_steps, self.workers, self.pin_memory)
         self.meter.start()
         with closing(stream):
@@ -124,7 +125,7 @@ class Trainer:
             if self._stopped_early():
                 return "early stopping"
             with self.meter.waiting_for_data():
-                batch = self._next(stream)
+                batch = self._next(stream, stop)
             if batch is None:
                 self._used_up()
                 continue
@@ -134,11 +135,13 @@ class Trainer:
             update = self.engine.update(terms, learning_rate)
             self._count(batch, terms, update, learning_rate)
 
-    def _next(self, stream: Iterator[Batch]) -> Batch | None:
+    def _next(self, stream: Iterator[Batch], stop: StopSignals) -> Batch | None:
         """The next batch, or None when the sources are used up."""
         try:
             return next(stream, None)
         except LinnetError as error:
+            if stop():  # it was waited for in vain, and now by nobody
+                raise StopRequested from None
             raise DataLost(error) from None
 
     def _used_up(self) -> None:
