@@ -17,7 +17,8 @@ from linnet.cli.main import app
 
 VERBS = (
     ["train"], ["quickstart"], ["recipes"], ["generate"], ["chat"], ["doctor"], ["bench"],
-    ["data", "build"], ["data", "peek"], ["data", "audit"], ["data", "tokenizer"], ["checkpoints", "list"], ["checkpoints", "verify"],
+    ["data", "build"], ["data", "peek"], ["data", "audit"], ["data", "tokenizer"],
+    ["checkpoints", "list"], ["checkpoints", "verify"],
 )  # fmt: skip
 
 

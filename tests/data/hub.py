@@ -49,6 +49,7 @@ class Hub:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or each answer waits for 40 ms
 
             def do_GET(self) -> None:
                 hub.answer(self)

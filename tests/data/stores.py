@@ -12,7 +12,7 @@ import pytest
 from linnet.data.opening import _Opening, open_corpus
 from linnet.data.settings import DataSettings
 from linnet.data.shards import tokenising, writing
-from linnet.data.shards.build import Progress, silent
+from linnet.data.shards.progress import Progress, silent
 from linnet.data.shards.store import Split, Store
 from linnet.data.shards.tokenising import HeldOut
 from linnet.text import Tokenizer

@@ -12,7 +12,7 @@ from stores import Built, build, documents_of, keys_of, small_pieces, texts_of
 from linnet.config import RequestError
 from linnet.data.settings import DataSettings
 from linnet.data.shards import tokenising
-from linnet.data.shards.build import BuildProgress
+from linnet.data.shards.progress import BuildProgress
 from linnet.data.shards.store import token_dtype
 from linnet.data.sources import documents
 from linnet.text import Tokenizer, train_tokenizer

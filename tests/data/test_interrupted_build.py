@@ -18,7 +18,7 @@ from stores import build, contents, small_pieces
 from linnet.config import RequestError, RunError
 from linnet.data.settings import DataSettings
 from linnet.data.shards import tokenising, writing
-from linnet.data.shards.build import BuildProgress
+from linnet.data.shards.progress import BuildProgress
 from linnet.data.shards.store import damaged_shards, open_store
 from linnet.text import Tokenizer
 

@@ -16,7 +16,7 @@ from linnet.config import RequestError
 from linnet.data.batches import Windows
 from linnet.data.peek import describe, show
 from linnet.data.settings import DataSettings
-from linnet.data.shards.build import BuildProgress
+from linnet.data.shards.progress import BuildProgress
 from linnet.data.training import TrainBatches
 from linnet.text import Tokenizer
 

@@ -16,7 +16,7 @@ from linnet.config import RequestError, RunError
 from linnet.data.opening import open_corpus
 from linnet.data.settings import DataSettings
 from linnet.data.shards import carrying
-from linnet.data.shards.build import BuildProgress
+from linnet.data.shards.progress import BuildProgress
 from linnet.data.shards.sending import Destination, check_request, send, slugs
 from linnet.data.shards.store import damaged_shards
 from linnet.data.vocabulary import tokenizer_for

@@ -15,7 +15,8 @@ from linnet.data.settings import Cleaning, Source
 from linnet.data.shards.maker import Maker, Task
 from linnet.data.shards.making import made
 from linnet.data.shards.store import token_dtype
-from linnet.data.shards.stream import Start, Stream, StreamFolder
+from linnet.data.shards.stream import Stream
+from linnet.data.shards.stream_folder import Start, StreamFolder
 from linnet.data.shards.tokenising import HeldOut
 from linnet.data.sources.files import files_of
 from linnet.text import Tokenizer

@@ -18,7 +18,7 @@ from program import wait_for
 from smol import BATCH, Site
 
 import tiny
-from linnet.data.shards.stream import size_of
+from linnet.data.shards.stream_folder import size_of
 from linnet.train import CheckpointFolder
 
 pytest.importorskip("datasets")

@@ -6,6 +6,7 @@ request with everything saved.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -16,6 +17,7 @@ from linnet.cli import bench, checkpoints, data, machine, talk, train
 from linnet.config import LinnetError
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
+_QUIET = ("HF_HUB_VERBOSITY", "DATASETS_VERBOSITY")  # what their libraries warn of, a line of ours says
 # ClickException: of click, or of the copy of it that newer typers carry.
 WrongUsage: Any = typer.BadParameter.__mro__[2]
 
@@ -52,6 +54,8 @@ def _top(
 
 def main() -> None:
     """Run the program; an error a person can act on is one line on standard error."""
+    for name in _QUIET:
+        os.environ.setdefault(name, "error")
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except LinnetError as error:

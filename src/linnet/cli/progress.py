@@ -7,7 +7,7 @@ import sys
 import time
 from types import TracebackType
 
-from linnet.data.shards.build import BuildProgress
+from linnet.data.shards.progress import BuildProgress
 from linnet.observe import duration
 
 _QUIET, _LIVE, _LOGGED = (

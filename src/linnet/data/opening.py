@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -20,12 +21,14 @@ from linnet.data.mixture import exactly
 from linnet.data.order import Permutation
 from linnet.data.settings import ALL, DataSettings, Domain, Source
 from linnet.data.shards.bins import is_token_file, open_bins
-from linnet.data.shards.build import BuildProgress, Duplicates, Progress, StoreTask, build_store, silent
+from linnet.data.shards.build import Duplicates, StoreTask, build_store
 from linnet.data.shards.keys import cache_folder, key_of, stream_fingerprint, unwritable
 from linnet.data.shards.maker import Maker, Task, Trouble
+from linnet.data.shards.progress import Progress, WholeProgress, silent
 from linnet.data.shards.ready import open_ready, places_of, refuse_with_token_files
 from linnet.data.shards.store import Split, Store, joined, token_dtype
-from linnet.data.shards.stream import Start, Stream, StreamFolder
+from linnet.data.shards.stream import Stream
+from linnet.data.shards.stream_folder import Start, StreamFolder
 from linnet.data.shards.tokenising import HeldOut, digest_of
 from linnet.data.shards.writing import write_durably
 from linnet.data.sources.documents import Tally, documents, limit_of
@@ -133,40 +136,6 @@ class _Found:
         ):  # the store holds what is held out of it; all were looked at when that is few
             return Tally(**self.store.facts["left_out"]).kept
         return self.store.train.documents + self.store.validation.documents
-
-
-class _Whole:
-    """What part of all sources has been read: in documents where all have a number, or in bytes of files."""
-
-    def __init__(self, sources: list[Source]) -> None:
-        limits = [limit_of(source) for source in sources]
-        self._sizes: dict[str, float] = {}
-        if all(limits):
-            self._sizes = {s.title: float(limit or 0) for s, limit in zip(sources, limits, strict=True)}
-        elif not any(limits):
-            sizes = {s.title: [file.size for file in files_of(s)] for s in sources}
-            if all(all(size) for size in sizes.values()):
-                self._sizes = {
-                    title: float(sum(map(int, filter(None, size)))) for title, size in sizes.items()
-                }
-        self._done = self._share = 0.0
-        self._text = 0
-
-    def part(self, source: Source, progress: Progress) -> Progress:
-        """The progress of a source, told as that of all, once those before it are done."""
-        before, text, at = self._done, self._text, self._text
-        size, total = self._sizes.get(source.title, 0.0), sum(self._sizes.values())
-        self._done += size
-
-        def tell(told: BuildProgress) -> None:
-            nonlocal at
-            at = self._text = max(at, text + told.text_bytes)
-            share = None
-            if total and told.share is not None:
-                share = self._share = max(self._share, (before + size * told.share) / total)
-            progress(replace(told, text_bytes=at, share=share))
-
-        return tell
 
 
 class _Opening:
@@ -287,10 +256,18 @@ class _Opening:
     def _built(self, held_out: HeldOut) -> dict[str, _Found]:
         duplicates, found = Duplicates(self.settings.cleaning), {}
         tasks = list(self.tasks(held_out))
-        whole = _Whole([task.source for task in tasks if not task.source.streaming])
-        for task in tasks:
-            progress = self.progress if task.source.streaming else whole.part(task.source, self.progress)
-            found[task.source.title] = _Found(task.source, build_store(task, duplicates, progress))
+        whole = WholeProgress([task.source for task in tasks if not task.source.streaming])
+        streamed = [task for task in tasks if task.source.streaming]
+        with ThreadPoolExecutor(
+            max(1, len(streamed)), "held out"
+        ) as pool:  # most of it is waiting for a network
+            scans = [pool.submit(build_store, task, progress=self.progress) for task in streamed]
+            for task in tasks:
+                if not task.source.streaming:
+                    progress = whole.part(task.source, self.progress)
+                    found[task.source.title] = _Found(task.source, build_store(task, duplicates, progress))
+            for task, scan in zip(streamed, scans, strict=True):
+                found[task.source.title] = _Found(task.source, scan.result())
         for source in self.settings.all_sources:
             if place := self.ready.get(source.title):
                 store = open_ready(source, place, self.settings, self.tokenizer, self.progress)
@@ -300,9 +277,7 @@ class _Opening:
     def _stream(self, source: Source, held_out: HeldOut, streams: int, tell: Trouble) -> tuple[Stream, str]:
         s, dtype = self.settings, token_dtype(self.tokenizer.vocab_size)
         files = files_of(source)
-        if (
-            source.documents is None and len(files) > 1
-        ):  # a limit means the first documents, whatever the seed
+        if source.documents is None and len(files) > 1:  # else the first documents, whatever the seed
             files = [files[i] for i in Permutation(len(files), self.seed)(np.arange(len(files))).tolist()]
         shard_tokens = max(1, s.shard_tokens // s.sequence_length) * s.sequence_length
         keep = int(s.cache_gb * 1e9 / streams / (shard_tokens * dtype.itemsize))

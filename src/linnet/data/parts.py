@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from linnet.config import RequestError
 from linnet.data.opening import store_tasks
 from linnet.data.settings import DataSettings
-from linnet.data.shards.build import Duplicates, Piece, Progress, StoreTask, build_piece, pieces, silent
+from linnet.data.shards.build import Duplicates, Piece, StoreTask, build_piece, pieces
 from linnet.data.shards.locking import locked
+from linnet.data.shards.progress import Progress, silent
 from linnet.data.shards.writing import PIECE
 from linnet.text import Tokenizer
 

@@ -17,7 +17,8 @@ import numpy as np
 from linnet.config import RequestError
 from linnet.data.batches import Windows
 from linnet.data.order import Order, Permutation
-from linnet.data.shards.stream import Facts, Stream
+from linnet.data.shards.stream import Stream
+from linnet.data.shards.stream_folder import Facts
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 from linnet.config import RequestError, RunError
 from linnet.data.corpus import Corpus
 from linnet.data.opening import open_corpus
-from linnet.data.shards.build import Progress as BuildObserver
-from linnet.data.shards.build import silent
+from linnet.data.shards.progress import Progress as BuildObserver
+from linnet.data.shards.progress import silent
 from linnet.data.sources.hub import commits, pin
 from linnet.data.training import TrainBatches
 from linnet.hardware import Choices, choose, describe, detect, peak_flops

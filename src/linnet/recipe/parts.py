@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from linnet.config import RequestError
 from linnet.data.parts import Part, PartDone, build_part
-from linnet.data.shards.build import Progress, silent
+from linnet.data.shards.progress import Progress, silent
 from linnet.data.sources.hub import commit_of
 from linnet.data.vocabulary import tokenizer_for
 from linnet.recipe.recipe import Recipe, load_recipe

@@ -26,6 +26,7 @@ from linnet.data.settings import Cleaning, Source
 from linnet.data.shards import writing
 from linnet.data.shards.keys import fingerprint, key_of
 from linnet.data.shards.locking import locked
+from linnet.data.shards.progress import BuildProgress, Progress, silent
 from linnet.data.shards.store import FORMAT, SPLITS, Store, open_store, token_dtype
 from linnet.data.shards.tokenising import HeldOut, tokeniser
 from linnet.data.shards.writing import PIECE, ShardWriter, cannot_write, sync_folder, write_durably
@@ -36,28 +37,6 @@ from linnet.data.sources.retrying import persistent
 from linnet.text import Tokenizer
 
 PIECE_BYTES = 256 << 20  # of files as they lie, packed or not
-
-Progress = Callable[["BuildProgress"], None]
-
-
-@dataclass(frozen=True)
-class BuildProgress:
-    """How far a build is: the source at hand, its documents so far, its bytes of text so far.
-
-    `share` is the part of the source that has been read, where it can be told. `note` says what keeps it,
-    `doing` what is done with the source: carrying a finished store has bytes of shards and no documents.
-    """
-
-    source: str
-    documents: int
-    text_bytes: int
-    share: float | None = None
-    note: str = ""
-    doing: str = "tokenising"
-
-
-def silent(_: BuildProgress) -> None:
-    """For builds that nobody watches."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from linnet.config import RunError
 from linnet.data.settings import Cleaning, Source
 
 if TYPE_CHECKING:
-    from linnet.data.shards.stream import Start
+    from linnet.data.shards.stream_folder import Start
     from linnet.data.shards.tokenising import HeldOut
     from linnet.data.sources.files import File
     from linnet.text import Tokenizer

@@ -24,7 +24,7 @@ from linnet.config import LinnetError, RequestError, RunError
 from linnet.data.shards.locking import locked
 from linnet.data.shards.maker import Task
 from linnet.data.shards.store import token_dtype
-from linnet.data.shards.stream import Facts, Start, StreamFolder, age_of, size_of
+from linnet.data.shards.stream_folder import Facts, Start, StreamFolder, age_of, size_of
 from linnet.data.shards.tokenising import Tokenised, tokeniser
 from linnet.data.sources.documents import Document, Tally, documents
 from linnet.data.sources.retrying import persistent

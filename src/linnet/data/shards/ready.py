@@ -20,10 +20,10 @@ import numpy as np
 
 from linnet.config import RequestError, RunError
 from linnet.data.settings import DataSettings, Source
-from linnet.data.shards.build import BuildProgress, Progress
 from linnet.data.shards.carrying import fetch, is_there, text_at
 from linnet.data.shards.keys import cache_folder, unwritable
 from linnet.data.shards.locking import locked
+from linnet.data.shards.progress import BuildProgress, Progress
 from linnet.data.shards.store import FORMAT, SPLITS, Store, open_store, sha256_of
 from linnet.data.shards.writing import write_durably
 from linnet.data.sources.files import KINDS, File, content_of, kind_of

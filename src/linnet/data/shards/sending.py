@@ -25,8 +25,8 @@ import fsspec
 from linnet.config import RequestError, RunError
 from linnet.data.settings import DataSettings
 from linnet.data.shards.bins import is_token_file
-from linnet.data.shards.build import BuildProgress, Progress, silent
 from linnet.data.shards.carrying import CHUNK, patiently
+from linnet.data.shards.progress import BuildProgress, Progress, silent
 from linnet.data.shards.ready import place_of
 from linnet.data.shards.store import Store, sha256_of
 from linnet.data.shards.writing import cannot_write, sync_folder

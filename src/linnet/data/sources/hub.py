@@ -10,14 +10,17 @@ from __future__ import annotations
 import functools
 import os
 import re
+import time
+from collections.abc import Callable
 from typing import Any
 
 from linnet.config import RequestError
 from linnet.data.settings import Source
 from linnet.data.sources.places import Found, listing
-from linnet.data.sources.troubles import reason_of
+from linnet.data.sources.troubles import Interruption, reason_of, trouble_with
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_DELAYS = (0.5, 1.0, 2.0)  # seconds between two times of asking
 
 
 _commits: dict[str, str] = {}  # by dataset and revision, as asked for in this process or pinned
@@ -45,12 +48,26 @@ def commit_of(source: Source) -> str:
     if named not in _commits:
         from huggingface_hub import HfApi
 
+        api = HfApi()
+        ask = lambda: api.dataset_info(source.dataset or "", revision=source.revision)  # noqa: E731
         try:
-            info = HfApi().dataset_info(source.dataset or "", revision=source.revision)
+            info = _asked(ask)
         except Exception as error:  # offline, missing and gated all come as different kinds
             raise _unreachable(source, error) from None
         _commits[named] = str(info.sha)
     return _commits[named]
+
+
+def _asked(ask: Callable[[], Any]) -> Any:
+    """The hub's answer; asked for again where it says that it cannot answer now."""
+    for delay in _DELAYS:
+        try:
+            return ask()
+        except Exception as error:
+            if not isinstance(trouble_with(error, "", remote=True), Interruption):
+                raise
+            time.sleep(delay)
+    return ask()
 
 
 def _unreachable(source: Source, error: Exception) -> RequestError:

@@ -1,0 +1,66 @@
+"""How far a build is, for whoever watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from linnet.data.settings import Source
+from linnet.data.sources.documents import limit_of
+from linnet.data.sources.files import files_of
+
+Progress = Callable[["BuildProgress"], None]
+
+
+@dataclass(frozen=True)
+class BuildProgress:
+    """How far a build is: the source at hand, its documents so far, its bytes of text so far.
+
+    `share` is the part of the source that has been read, where it can be told. `note` says what keeps it,
+    `doing` what is done with the source: carrying a finished store has bytes of shards and no documents.
+    """
+
+    source: str
+    documents: int
+    text_bytes: int
+    share: float | None = None
+    note: str = ""
+    doing: str = "tokenising"
+
+
+def silent(_: BuildProgress) -> None:
+    """For builds that nobody watches."""
+
+
+class WholeProgress:
+    """What part of all sources has been read: in documents where all have a number, or in bytes of files."""
+
+    def __init__(self, sources: list[Source]) -> None:
+        limits = [limit_of(source) for source in sources]
+        self._sizes: dict[str, float] = {}
+        if all(limits):
+            self._sizes = {s.title: float(limit or 0) for s, limit in zip(sources, limits, strict=True)}
+        elif not any(limits):
+            sizes = {s.title: [file.size for file in files_of(s)] for s in sources}
+            if all(all(size) for size in sizes.values()):
+                self._sizes = {
+                    title: float(sum(map(int, filter(None, size)))) for title, size in sizes.items()
+                }
+        self._done = self._share = 0.0
+        self._text = 0
+
+    def part(self, source: Source, progress: Progress) -> Progress:
+        """The progress of a source, told as that of all, once those before it are done."""
+        before, text, at = self._done, self._text, self._text
+        size, total = self._sizes.get(source.title, 0.0), sum(self._sizes.values())
+        self._done += size
+
+        def tell(told: BuildProgress) -> None:
+            nonlocal at
+            at = self._text = max(at, text + told.text_bytes)
+            share = None
+            if total and told.share is not None:
+                share = self._share = max(self._share, (before + size * told.share) / total)
+            progress(replace(told, text_bytes=at, share=share))
+
+        return tell
