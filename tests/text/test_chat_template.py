@@ -86,3 +86,13 @@ def test_a_template_cannot_leave_its_sandbox(folder, tmp_path):
     assert loaded is not None
     with pytest.raises(RequestError):
         loaded.render(TALK)
+
+
+def test_of_several_templates_by_name_the_default_is_taken(folder, tmp_path):
+    several = [
+        {"name": "tools", "template": "no"},
+        {"name": "default", "template": "{{ messages | length }}"},
+    ]
+    loaded = ChatTemplate.load(with_template(folder, tmp_path, several))
+    assert loaded is not None
+    assert loaded.render(TALK) == "3"

@@ -13,7 +13,7 @@ from linnet.data.training import TrainBatches
 from linnet.text import Tokenizer
 
 _COLOURS = (36, 33, 35, 32, 34)
-_DIM, _BOLD = 2, 1
+DIM, _BOLD = 2, 1
 _AROUND = 2  # rows of the table on each side of a border
 
 
@@ -43,7 +43,7 @@ def show(batches: TrainBatches, tokenizer: Tokenizer, sample: int, limit: int, c
     inputs, targets = batch.tokens[0].numpy()[:limit], batch.targets[0].numpy()[:limit]
     documents, positions = documents[0][:limit], positions[0][:limit]
     counted = targets != IGNORE
-    paint = _paint if colour else lambda text, _: text
+    paint = paint_text if colour else lambda text, _: text
     titles = [source.title for source in batches.sources]
     of = _COLOURS[titles.index(facts["source"]) % len(_COLOURS)] if facts["source"] in titles else _COLOURS[0]
     shard = "" if facts["shard"] is None else f" of shard {facts['shard']:,}"
@@ -56,35 +56,36 @@ def show(batches: TrainBatches, tokenizer: Tokenizer, sample: int, limit: int, c
     borders = [0, *(np.flatnonzero(np.diff(np.where(counted, documents, -1))) + 1).tolist()]
     for begin, end in zip(borders, [*borders[1:], len(inputs)], strict=True):
         if not counted[begin]:
-            lines.append(paint(f"── {end - begin} places that are not counted ──", _DIM))
+            lines.append(paint(f"── {end - begin} places that are not counted ──", DIM))
             continue
         opens = inputs[begin] == batches.eos_id
         lines.append(
-            paint("── a document begins ──" if opens else "── goes on from the window before ──", _DIM)
+            paint("── a document begins ──" if opens else "── goes on from the window before ──", DIM)
         )
         text = tokenizer.decode(inputs[begin:end].tolist(), skip_special=False)
         colour_of = _COLOURS[int(documents[begin]) % len(_COLOURS)]
-        lines += [paint(_printable(line), colour_of) for line in text.split("\n")]
+        lines += [paint(printable(line), colour_of) for line in text.split("\n")]
     if limit < batches.length:
-        lines.append(paint(f"── {batches.length - limit} more places (--tokens) ──", _DIM))
-    lines += ["", paint(f"{'place':>6} {'position':>8}  {'input':<20}    target", _DIM)]
+        lines.append(paint(f"── {batches.length - limit} more places (--tokens) ──", DIM))
+    lines += ["", paint(f"{'place':>6} {'position':>8}  {'input':<20}    target", DIM)]
     near = sorted({place for border in borders for place in range(border - _AROUND, border + _AROUND + 1)})
     for before, place in zip([0, *near], near, strict=False):
         if not 0 <= place < len(inputs):
             continue
         if place > before + 1:
-            lines.append(paint(f"{'⋮':>6}", _DIM))
+            lines.append(paint(f"{'⋮':>6}", DIM))
         row = f"{place:>6} {positions[place]:>8}  {_piece(tokenizer, inputs[place]):<20} →  "
         row += _piece(tokenizer, targets[place]) if counted[place] else "(not counted)"
-        lines.append(paint(row, _COLOURS[int(documents[place]) % len(_COLOURS)] if counted[place] else _DIM))
+        lines.append(paint(row, _COLOURS[int(documents[place]) % len(_COLOURS)] if counted[place] else DIM))
     return "\n".join([*lines, ""])
 
 
-def _paint(text: str, code: int) -> str:
+def paint_text(text: str, code: int) -> str:
+    """Text in a terminal's colour or style of that number."""
     return f"\x1b[{code}m{text}\x1b[0m"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Text without the characters that steer a terminal."""
     return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in text)
 

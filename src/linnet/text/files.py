@@ -29,6 +29,7 @@ VOCABULARY_FILES: tuple[tuple[str, ...], ...] = (
 )
 """What makes a folder a tokenizer's, in the order of preference."""
 
+GENERATION_FILE = "generation_config.json"
 SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 
 # Where no file says which token ends a document, the first of these that the vocabulary has.
@@ -182,10 +183,37 @@ def _with_special_ids(
     return Tokenizer(library, name, eos_id, ids["bos_token"], ids["pad_token"])
 
 
+def read_chat(folder: Path) -> tuple[str | None, tuple[int, ...]]:
+    """The chat template of a model folder, and the tokens that end an answer, as its generation_config says.
+
+    A vocabulary alone has neither: whoever pretrains with a chat model's vocabulary makes a base model.
+
+    Raises:
+        RequestError: one of the files is damaged.
+    """
+    from linnet.text.chat_template import source_in
+
+    config, generation = (_object(folder / name) for name in (SETTINGS_FILES[0], GENERATION_FILE))
+    found = source_in(folder, config)
+    ends = generation.get("eos_token_id", [])
+    stop_ids = ends if isinstance(ends, list) else [ends]
+    return found[0] if found else None, tuple(i for i in stop_ids if isinstance(i, int))
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise RequestError(f"this is not JSON ({error})", str(path), "bring the file again") from error
+    return content if isinstance(content, dict) else {}
+
+
 def write_folder(tokenizer: Tokenizer, folder: Path, model_max_length: int | None = None) -> None:
     """Writes `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`.
 
-    `tokenizer.model` too where the vocabulary came as one, for tools that read only that.
+    `tokenizer.model` too where the vocabulary came as one, for tools that read only that. A chat template
+    goes to `chat_template.jinja`, and the tokens that end an answer into `generation_config.json`, beside what
+    the model's own writer put there.
 
     Args:
         tokenizer: what to write.
@@ -214,6 +242,10 @@ def write_folder(tokenizer: Tokenizer, folder: Path, model_max_length: int | Non
     (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
     if tokenizer.sentencepiece_model is not None:
         (folder / "tokenizer.model").write_bytes(tokenizer.sentencepiece_model)
+    if tokenizer.chat_template is not None:
+        (folder / "chat_template.jinja").write_text(tokenizer.chat_template, encoding="utf-8")
+        generation = _object(folder / GENERATION_FILE) | {"eos_token_id": list(tokenizer.stop_ids)}
+        _write_json(folder / GENERATION_FILE, generation)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

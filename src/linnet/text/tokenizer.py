@@ -39,6 +39,8 @@ class Tokenizer:
             would mask the end of every document with it, and the model would never learn to stop.
         sentencepiece_model: the bytes of the `.model` that `library` was converted from, if it was and
             encodes exactly alike.
+        chat_template: the Jinja template of a model that was taught to chat; saved beside the vocabulary.
+        stop_ids: more tokens that end an answer, beside EOS.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class Tokenizer:
         bos_id: int | None = None,
         pad_id: int | None = None,
         sentencepiece_model: bytes | None = None,
+        chat_template: str | None = None,
+        stop_ids: Sequence[int] = (),
     ) -> None:
         library.no_padding()
         library.no_truncation()
@@ -61,6 +65,8 @@ class Tokenizer:
         self.eos_id, self.bos_id = eos_id, bos_id
         self.pad_id = None if pad_id == eos_id else pad_id
         self.sentencepiece_model = sentencepiece_model
+        self.chat_template = chat_template
+        self.stop_ids = tuple(dict.fromkeys((eos_id, *stop_ids)))
         spec = json.loads(library.to_str())
         added = library.get_added_tokens_decoder()
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
@@ -81,7 +87,8 @@ class Tokenizer:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels to worker processes as its definition."""
         ids = (self.eos_id, self.bos_id, self.pad_id)
-        return _rebuild, (self.to_json(), self.name, *ids, self.sentencepiece_model)
+        chat = (self.chat_template, self.stop_ids)
+        return _rebuild, (self.to_json(), self.name, *ids, self.sentencepiece_model, *chat)
 
     @property
     def engine(self) -> str:
@@ -185,6 +192,13 @@ class Tokenizer:
         found: int | None = self._library.token_to_id(token)
         return found
 
+    def with_chat(self, chat_template: str | None, stop_ids: Sequence[int] = ()) -> Tokenizer:
+        """This tokenizer with another chat template and other tokens beside EOS that end an answer."""
+        other = Tokenizer.__new__(Tokenizer)
+        other.__dict__.update(self.__dict__)
+        other.chat_template, other.stop_ids = chat_template, tuple(dict.fromkeys((self.eos_id, *stop_ids)))
+        return other
+
     def save(self, folder: str | Path, model_max_length: int | None = None) -> None:
         """Writes what `transformers.AutoTokenizer.from_pretrained(folder)` reads; see files.py."""
         from linnet.text.files import write_folder
@@ -193,14 +207,14 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
-        """Reads a folder that `save` wrote, or a stock Hugging Face one.
+        """Reads a folder that `save` wrote, or a stock Hugging Face one, with its chat template.
 
         Raises:
             RequestError: there is no tokenizer in it, or not a whole one.
         """
-        from linnet.text.files import read_folder
+        from linnet.text.files import read_chat, read_folder
 
-        return read_folder(Path(folder))
+        return read_folder(Path(folder)).with_chat(*read_chat(Path(folder)))
 
     def _reading_specials(self) -> LibraryTokenizer:
         if self._with_specials is None:
@@ -209,10 +223,8 @@ class Tokenizer:
         return self._with_specials
 
 
-def _rebuild(
-    text: str, name: str, eos: int, bos: int | None, pad: int | None, model: bytes | None
-) -> Tokenizer:
-    return Tokenizer(LibraryTokenizer.from_str(text), name, eos, bos, pad, model)
+def _rebuild(text: str, name: str, *facts: Any) -> Tokenizer:
+    return Tokenizer(LibraryTokenizer.from_str(text), name, *facts)
 
 
 def _writable(text: str) -> str:

@@ -1,0 +1,197 @@
+"""The examples of a stage looked over before its first step, and refused when they are not what they should be.
+
+Most faults of fine-tuning are faults of data, and are silent: the loss falls on empty masks (there is nothing
+to be wrong about), a model whose end of turn was never learned talks for ever, a validation set that stands in
+the training set looks like success. All of it can be counted beforehand.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from linnet.config import RequestError
+from linnet.data.conversations.kinds import Item
+from linnet.data.conversations.reading import Gathered
+from linnet.data.conversations.rendering import Counts, Renderer
+from linnet.data.conversations.settings import PreflightSettings
+from linnet.data.conversations.splitting import duplicates, overlap
+from linnet.data.examples import Example
+from linnet.data.peek import DIM, paint_text, printable
+from linnet.text import Tokenizer
+
+_SHOWN = 3
+_LEARNED = 32
+_LONGEST_SHOWN = 400  # tokens of a row
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found. Counts are of rows, of examples, or of items (conversations, pairs, problems).
+
+    samples: some examples, for people. overlap: items of validation that stand in training word for word.
+    shared_questions: those whose question is asked in training, perhaps with another answer.
+    """
+
+    sources: tuple[str, ...]
+    rows: int
+    unusable: Counter[str]
+    items: int
+    validation: int
+    duplicates: int
+    overlap: int
+    shared_questions: int
+    counts: Counts
+    samples: tuple[Example, ...]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each count that has a limit, as a share; named as in `PreflightSettings`, without `max_`."""
+        counts = self.counts
+        parts = {
+            "unusable": (self.unusable.total() + counts.refused.total(), self.rows),
+            "empty_masks": (counts.empty, counts.examples + counts.empty),
+            "unlearned_eos": (counts.unlearned_eos, counts.examples),
+            "too_long": (counts.too_long, counts.items),
+            "duplicates": (self.duplicates, self.items),
+            "validation_overlap": (self.overlap, self.validation),
+        }
+        return {name: part / whole if whole else 0.0 for name, (part, whole) in parts.items()}
+
+    def check(self, limits: PreflightSettings, where: str = "data") -> None:
+        """Refuse data beyond the limits.
+
+        Raises:
+            RequestError: the first limit that is exceeded, or there is no example.
+        """
+        shares = self.shares
+        for name, (what, mend) in _FAULTS.items():
+            limit = getattr(limits, f"max_{name}")
+            if shares[name] > limit:
+                why = self._reasons() if name == "unusable" else ""
+                raise RequestError(
+                    f"{shares[name]:.1%} {what}, and {limit:.1%} are allowed{why}", where,
+                    f"{mend}; or raise preflight.max_{name}",
+                )  # fmt: skip
+        if not self.counts.examples:
+            raise RequestError(f"no example is left of {self.items:,}", where, "raise the sequence length")
+
+    def _reasons(self) -> str:
+        found = (self.unusable + self.counts.refused).most_common(3)
+        return " (" + ", ".join(f"{why} {count:,}" for why, count in found) + ")"
+
+    def facts(self) -> dict[str, Any]:
+        """All counts, for programs."""
+        own = ("sources", "rows", "items", "validation", "duplicates", "overlap", "shared_questions")
+        return {
+            **{name: getattr(self, name) for name in own},
+            "unusable": dict(self.unusable),
+            "counts": {**asdict(self.counts), "refused": dict(self.counts.refused)},
+            "shares": self.shares,
+        }
+
+    def text(self, tokenizer: Tokenizer, colour: bool) -> str:
+        """For people: some examples with what is learned in colour (or between ⟦ and ⟧), then the counts."""
+        lines = []
+        for number, example in enumerate(self.samples, 1):
+            learned = int(example.learned.sum())
+            lines.append(_title(f"example {number}: {len(example.tokens)} tokens, {learned} learned", colour))
+            lines += [masked(example, tokenizer, colour), ""]
+        counts, shares = self.counts, self.shares
+        lines += [*self.sources, ""]
+        lines.append(
+            f"{counts.examples:,} examples of {self.items:,}, {self.validation:,} held out; {counts.tokens:,} tokens, "
+            f"{counts.learned:,} learned ({counts.learned / max(1, counts.tokens):.1%}); the longest {counts.longest:,}"
+        )
+        lines += [f"{share:7.2%} {_FAULTS[name][0]}" for name, share in shares.items()]
+        if counts.too_long:
+            lines.append(
+                f"too long: {counts.dropped:,} dropped, {counts.cut:,} cut from the left of the prompt"
+            )
+        if counts.parted:
+            lines.append(
+                f"{counts.parted:,} answers begin inside a token of the whole text; encoded in two parts"
+            )
+        if self.shared_questions > self.overlap:
+            lines.append(f"{self.shared_questions:,} questions of validation are asked in training as well")
+        return "\n".join([*lines, ""])
+
+
+_FAULTS = {
+    "unusable": ("of rows cannot be used", "mend or filter them"),
+    "empty_masks": (
+        "of examples have nothing to learn",
+        "put {% generation %} blocks around the assistant's words in the chat template",
+    ),
+    "unlearned_eos": (
+        "of examples have an answer whose end is not learned, so the model would not stop",
+        "let the chat template end the assistant's turn with a special token (inside {% generation %})",
+    ),
+    "too_long": ("of examples do not fit", "raise the sequence length"),
+    "duplicates": ("of the data are exact duplicates", "take them out"),
+    "validation_overlap": ("of validation stands in training", "take it out of one of the two"),
+}
+
+
+def look_over(
+    gathered: Sequence[Gathered],
+    renderer: Renderer,
+    train: Sequence[Item],
+    examples: Sequence[Example],
+    validation: Sequence[Item] = (),
+) -> Preflight:
+    """Count what a stage is about to learn from.
+
+    Args:
+        gathered: the sources' own counts.
+        renderer: what made `examples` of `train`, and of nothing else.
+        validation: items that are held out, or given apart.
+    """
+    same, asked = overlap(train, validation)
+    unusable: Counter[str] = Counter()
+    for source in gathered:
+        unusable += source.unusable
+    places = [len(examples) * (2 * number + 1) // (2 * _SHOWN) for number in range(_SHOWN)]
+    return Preflight(
+        sources=tuple(map(str, gathered)),
+        rows=sum(source.rows for source in gathered),
+        unusable=unusable,
+        items=len(train),
+        validation=len(validation),
+        duplicates=duplicates(train),
+        overlap=same,
+        shared_questions=asked,
+        counts=renderer.counts,
+        samples=tuple(examples[place] for place in sorted(set(places)) if place < len(examples)),
+    )
+
+
+def masked(example: Example, tokenizer: Tokenizer, colour: bool) -> str:
+    """An example's text with its special tokens; what is learned in colour, all else dimmed."""
+    tokens, learned = example.tokens.tolist(), example.learned.tolist()
+    begin = 0
+    if len(tokens) > _LONGEST_SHOWN and any(learned):  # the learned part is what people look for
+        begin = max(0, min(int(np.argmax(example.learned)) - 100, len(tokens) - _LONGEST_SHOWN))
+    end = begin + _LONGEST_SHOWN
+    shown = zip(tokens[begin:end], learned[begin:end], strict=True)
+    parts = ["…"] if begin else []
+    for flag, run in groupby(shown, key=lambda pair: pair[1]):
+        text = tokenizer.decode_bytes([token for token, _ in run], skip_special=False)
+        lines = text.decode("utf-8", errors="replace").split("\n")
+        told = [printable(line) for line in lines]
+        if colour:
+            parts.append(
+                "\n".join(paint_text(line, _LEARNED if flag else DIM) if line else "" for line in told)
+            )
+        else:
+            parts.append("⟦" + "\n".join(printable) + "⟧" if flag else "\n".join(printable))
+    return "".join(parts) + ("…" if end < len(tokens) else "")
+
+
+def _title(text: str, colour: bool) -> str:
+    return paint_text(f"── {text} ──", DIM) if colour else f"── {text} ──"

@@ -1,0 +1,275 @@
+"""Which columns make a conversation, a pair or a problem, and how.
+
+A row is recognised by the names of its columns that hold something, row by row: files whose rows come from
+several datasets are read too, and a null counts as a column that is not there. Of several schemas that
+fit, the first in `SCHEMAS` that can read the row is taken.
+
+Texts that belong together are joined with a blank line. A context comes before its question, so that the
+question stands next to the answer; Alpaca's `input` comes after its instruction, as Alpaca has it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from linnet.data.conversations.kinds import Conversation, Item, Kind, Pair, Problem, Turns, Unusable
+from linnet.data.conversations.turns import answer_of, prompt_of, text_of, transcript, turn, turns_of
+
+Row = Mapping[str, Any]
+
+_SYSTEM = ("system", "system_prompt")
+_QUESTION = ("question", "prompt", "problem", "query")
+_CONTEXT = ("context", "passage", "input")
+_REPLY = ("completion", "response", "output")
+_ANSWER = ("best_answer", "solution", "answer", *_REPLY)
+_TRUTH = ("ground_truth", "final_answer", "final", "answer", "solution", "target", "best_answer")
+_CHECK = ("test", "tests", "test_list", "label")
+_TRUE, _FALSE = ("correct_answers", "correct"), ("incorrect_answers", "incorrect")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Columns that make a kind of item.
+
+    columns: groups of names; a row needs one of each group. convert: a row to its items.
+    """
+
+    name: str
+    kind: Kind
+    columns: tuple[tuple[str, ...], ...]
+    convert: Callable[[Row], Sequence[Item]]
+
+    def fits(self, names: frozenset[str]) -> bool:
+        """Whether columns of these names make it."""
+        return all(not names.isdisjoint(group) for group in self.columns)
+
+
+def held(row: Row) -> frozenset[str]:
+    """The names of a row's columns that hold something."""
+    return frozenset(name for name, value in row.items() if value is not None)
+
+
+@functools.cache
+def recognise(names: frozenset[str]) -> dict[Kind, tuple[Schema, ...]]:
+    """For each kind that columns of these names give, the schemas that may read it, the likeliest first."""
+    kinds = dict.fromkeys(schema.kind for schema in SCHEMAS if schema.fits(names))
+    return {kind: tuple(s for s in SCHEMAS if s.kind == kind and s.fits(names)) for kind in kinds}
+
+
+def _first(row: Row, names: Sequence[str]) -> str | None:
+    return next((name for name in names if row.get(name) is not None), None)
+
+
+def _named(row: Row, names: Sequence[str]) -> tuple[Any, str]:
+    name = _first(row, names)
+    if name is None:
+        raise Unusable(f"no {names[0]}")
+    return row[name], name
+
+
+def _rest(row: Row, used: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in used}
+
+
+def _system(row: Row) -> Turns:
+    name = _first(row, _SYSTEM)
+    text = row[name] if name else None
+    return (turn("system", text),) if isinstance(text, str) and text.strip() else ()
+
+
+def _opened(row: Row, prompt: Turns) -> Turns:
+    """A prompt with the row's system text before it, unless it has one."""
+    return prompt if prompt[0]["role"] == "system" else (*_system(row), *prompt)
+
+
+def _conversation(messages: Turns, learned: Sequence[bool], columns: Mapping[str, Any]) -> list[Item]:
+    """A conversation up to its last learned turn: what is said after it teaches nothing."""
+    last = max((place for place, flag in enumerate(learned) if flag), default=None)
+    if last is None:
+        raise Unusable("no turn of the assistant")
+    return [Conversation(messages[: last + 1], tuple(learned[: last + 1]), columns)]
+
+
+def _refuse_label(row: Row) -> None:
+    """WikiQA marks answers that are none with 0; other sets mark with False what people did not like."""
+    if row.get("label") in (0, "0", "False", "false"):
+        raise Unusable("labelled as no answer (label 0)")
+
+
+def _answered(row: Row, prompt: Turns, answer: Turns, used: Sequence[str]) -> list[Item]:
+    _refuse_label(row)
+    prompt = _opened(row, prompt)
+    learned = [False] * len(prompt) + [turn["role"] == "assistant" for turn in answer]
+    return _conversation((*prompt, *answer), learned, _rest(row, used))
+
+
+def _messages(name: str) -> Callable[[Row], list[Item]]:
+    def convert(row: Row) -> list[Item]:
+        messages, learned = turns_of(row[name])
+        opened = _opened(row, messages)
+        shift = (False,) * (len(opened) - len(messages))
+        return _conversation(opened, (*shift, *learned), _rest(row, (name,)))
+
+    return convert
+
+
+def _instruction(row: Row) -> list[Item]:
+    """Alpaca and Dolly: an instruction, perhaps with what it is about, and what was answered."""
+    text = text_of(row["instruction"], "instruction")
+    about = _first(row, ("input", "context"))
+    if about and isinstance(row[about], str) and row[about].strip():
+        text = f"{text}\n\n{row[about]}"
+    reply, name = _named(row, _REPLY)
+    return _answered(row, (turn("user", text),), answer_of(reply, name), ("instruction", about or "", name))
+
+
+def _completion(row: Row) -> list[Item]:
+    reply, name = _named(row, _REPLY)
+    return _answered(row, prompt_of(row["prompt"], "prompt"), answer_of(reply, name), ("prompt", name))
+
+
+def _asked(row: Row) -> tuple[Turns, list[str]]:
+    """What is asked, its context before it; and the columns used."""
+    value, name = _named(row, _QUESTION)
+    prompt = prompt_of(value, name)
+    context = _first(row, _CONTEXT)
+    if context and isinstance(row[context], str) and row[context].strip() and not isinstance(value, list):
+        prompt = (turn("user", f"{row[context]}\n\n{text_of(value, name)}"),)
+    return _opened(row, prompt), [name, context or ""]
+
+
+def _question(row: Row) -> list[Item]:
+    prompt, used = _asked(row)
+    answer, name = _named(row, _ANSWER)
+    return _answered(row, prompt, answer_of(answer, name), [*used, name])
+
+
+def _letters(row: Row) -> tuple[Turns, str, str]:
+    """A question with its choices, lettered; the right letter and the right choice."""
+    question, name = _named(row, _QUESTION)
+    choices, place = row["choices"], row["answer"]
+    if isinstance(choices, Mapping):  # as ARC has them: {"label": [...], "text": [...]}
+        choices = choices.get("text")
+    if not isinstance(choices, (list, tuple)) or not 2 <= len(choices) <= 26:
+        raise Unusable("choices are not a list")
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices)]
+    if isinstance(place, str) and len(place) == 1 and place.upper() in letters:
+        place = letters.index(place.upper())
+    elif isinstance(place, str) and place in choices:
+        place = list(choices).index(place)
+    if not isinstance(place, int) or isinstance(place, bool) or not 0 <= place < len(choices):
+        raise Unusable("the answer is none of the choices")
+    listed = "\n".join(f"{letter}. {choice}" for letter, choice in zip(letters, choices, strict=True))
+    context = _first(row, _CONTEXT)
+    before = f"{row[context]}\n\n" if context else ""
+    return (
+        (turn("user", f"{before}{text_of(question, name)}\n{listed}"),),
+        letters[place],
+        str(choices[place]),
+    )
+
+
+def _choices(row: Row) -> list[Item]:
+    prompt, letter, choice = _letters(row)
+    return _answered(row, prompt, (turn("assistant", f"{letter}. {choice}"),), ("question", "choices"))
+
+
+def _choice_problem(row: Row) -> list[Item]:
+    prompt, letter, _ = _letters(row)
+    return [Problem(_opened(row, prompt), letter, _rest(row, _QUESTION))]
+
+
+def _problem(row: Row) -> list[Item]:
+    prompt, used = _asked(row)
+    name = _first(row, _TRUTH)
+    if name:
+        _refuse_label(row)
+    answer = text_of(row[name], name) if name and isinstance(row[name], (str, int, float)) else None
+    return [Problem(prompt, answer, _rest(row, used))]
+
+
+def _said_problem(row: Row) -> list[Item]:
+    """A problem in the form of messages, perhaps with a model answer at their end."""
+    messages, _ = turns_of(row["messages"])
+    while messages and messages[-1]["role"] == "assistant":
+        messages = messages[:-1]
+    if not messages:
+        raise Unusable("no prompt")
+    answer, name = _named(row, _TRUTH)
+    return [Problem(_opened(row, messages), text_of(answer, name), _rest(row, ("messages",)))]
+
+
+def _sides(row: Row) -> tuple[Turns, Turns, Turns]:
+    """Prompt, chosen and rejected; a prompt that stands in both answers is their common beginning."""
+    given = _first(row, _QUESTION) or ("instruction" if row.get("instruction") else None)
+    both: list[Turns] = []
+    for name in ("chosen", "rejected"):
+        value = row[name]
+        spoken = transcript(value) if isinstance(value, str) else None
+        if spoken is None and isinstance(value, str) and given is None:
+            raise Unusable("no prompt: chosen and rejected are neither dialogues nor beside one")
+        both.append(spoken or answer_of(value, name))
+    chosen, rejected = both
+    if all(turns and turns[0]["role"] != "assistant" for turns in both) or given is None:
+        shared = 0
+        while shared < min(map(len, both)) and chosen[shared] == rejected[shared]:
+            shared += 1
+        return chosen[:shared], chosen[shared:], rejected[shared:]
+    return prompt_of(row[given], given), chosen, rejected
+
+
+def _pair(row: Row) -> list[Item]:
+    prompt, chosen, rejected = _sides(row)
+    if chosen == rejected:
+        raise Unusable("chosen and rejected are the same")
+    for answer in (chosen, rejected):
+        if not answer or not answer[0]["content"].strip():
+            raise Unusable("one of the answers is empty")
+        if answer[0]["role"] != "assistant" or answer[-1]["role"] != "assistant":
+            raise Unusable("an answer is not the assistant's")
+    if not prompt:
+        raise Unusable("no prompt")
+    used = ("chosen", "rejected", "prompt", "messages")
+    return [Pair(_opened(row, prompt), chosen, rejected, _rest(row, used))]
+
+
+def _chosen(row: Row) -> list[Item]:
+    (pair,) = _pair(row)
+    assert isinstance(pair, Pair)
+    learned = [False] * len(pair.prompt) + [turn["role"] == "assistant" for turn in pair.chosen]
+    return _conversation((*pair.prompt, *pair.chosen), learned, pair.columns)
+
+
+def _truthful(row: Row) -> list[Item]:
+    """Each wrong answer beside a right one; the right ones are taken in turn."""
+    prompt, used = _asked(row)
+    right, wrong = (
+        [text for text in _named(row, names)[0] if str(text).strip()] for names in (_TRUE, _FALSE)
+    )
+    if not right or not wrong:
+        raise Unusable("no right or no wrong answer")
+    columns = _rest(row, (*used, *_TRUE, *_FALSE))
+    return [
+        Pair(prompt, answer_of(right[place % len(right)], "correct"), answer_of(text, "incorrect"), columns)
+        for place, text in enumerate(wrong)
+    ]
+
+
+SCHEMAS: tuple[Schema, ...] = (
+    Schema("messages", "conversation", (("messages",),), _messages("messages")),
+    Schema("conversations", "conversation", (("conversations",),), _messages("conversations")),
+    Schema("instruction/output", "conversation", (("instruction",), _REPLY), _instruction),
+    Schema("prompt/completion", "conversation", (("prompt",), _REPLY), _completion),
+    Schema("question/choices", "conversation", (_QUESTION, ("choices",), ("answer",)), _choices),
+    Schema("question/answer", "conversation", (_QUESTION, _ANSWER), _question),
+    Schema("chosen/rejected", "conversation", (("chosen",), ("rejected",)), _chosen),
+    Schema("chosen/rejected", "pair", (("chosen",), ("rejected",)), _pair),
+    Schema("correct/incorrect", "pair", (_QUESTION, _TRUE, _FALSE), _truthful),
+    Schema("question/choices", "problem", (_QUESTION, ("choices",), ("answer",)), _choice_problem),
+    Schema("question/answer", "problem", (_QUESTION, (*_TRUTH, *_CHECK)), _problem),
+    Schema("messages/answer", "problem", (("messages",), _TRUTH), _said_problem),
+)
+"""Every schema, those of one kind by how much they say of it."""
