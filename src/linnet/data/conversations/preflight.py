@@ -189,7 +189,7 @@ def masked(example: Example, tokenizer: Tokenizer, colour: bool) -> str:
                 "\n".join(paint_text(line, _LEARNED if flag else DIM) if line else "" for line in told)
             )
         else:
-            parts.append("⟦" + "\n".join(printable) + "⟧" if flag else "\n".join(printable))
+            parts.append("⟦" + "\n".join(told) + "⟧" if flag else "\n".join(told))
     return "".join(parts) + ("…" if end < len(tokens) else "")
 
 
