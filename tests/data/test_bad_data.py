@@ -132,7 +132,7 @@ def test_what_a_stream_cannot_have_is_refused(train: Train, tmp_path: Path) -> N
     path = whole(tmp_path / "data" / "a.jsonl", smol.lines(STORIES))
     source = {"path": str(path), "streaming": True}
     line = train(sources=[source], cache_gb=1e-6).refusal(2)
-    assert "cache_gb 1e-06 holds no two shards of each of 1 streamed sources" in line
+    assert "cache_gb 1e-06 is too little for two shards of every streamed source (1 of them)" in line
     line = train("pretrain.duration=2 epochs", sources=[source]).refusal(2)
     assert "a streamed source has no epochs to count; say it in steps or tokens" in line
     assert not (tmp_path / "run").exists()

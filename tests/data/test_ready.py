@@ -402,3 +402,10 @@ def test_a_url_without_a_store_json_is_text(
     remote.pipe_file("/bucket/text/a.txt", "\n<|endoftext|>\n".join(stories).encode())
     found = build(settings_for("memory://bucket/text"), tokenizer)
     assert found.train.documents + found.validation.documents == 600
+
+
+def test_the_folder_that_holds_stores_is_told_from_a_store(
+    ready: Path, tokenizer: Tokenizer, settings_for: Settings
+) -> None:
+    with pytest.raises(RequestError, match=f"holds several stores of tokens; name each as a source: {ready}"):
+        build(settings_for(ready.parent, validation_fraction=0.1), tokenizer)

@@ -190,3 +190,38 @@ def test_naming_another_tokenizer_leaves_the_others_size_behind(tmp_path):
     assert load_recipe("quickstart", ["tokenizer.name=gpt2"]).tokenizer.vocab_size is None
     kept = load_recipe("quickstart", ["tokenizer.name=trained"]).tokenizer
     assert kept.vocab_size == load_recipe("quickstart").tokenizer.vocab_size
+
+
+DOMAINS = """
+base: quickstart
+pretrain:
+  data:
+    domains:
+      math:
+        sources:
+          - path: sums.jsonl
+            {line}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("text_tmplate: x", r"did you mean 'pretrain.data.domains.math.sources.0.text_template'\?"),
+        ("filter: word(text) > 3", r"a filter has no function 'word'; did you mean words\?"),
+    ],
+)
+def test_a_mistake_in_a_domain_s_source_is_told_with_its_line(line: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(DOMAINS.format(line=line))
+    with pytest.raises(RequestError, match=rf"mine.yaml:\d+: .*{message}"):
+        load_recipe(str(path))
+
+
+def test_sources_and_domains_replace_each_other(tmp_path: Path) -> None:
+    named = load_recipe("smol-160m", ["pretrain.data.sources=my.txt"])
+    assert (len(named.pretrain.data.sources), named.pretrain.data.domains) == (1, {})
+    path = tmp_path / "mine.yaml"
+    path.write_text(DOMAINS.format(line="text_field: question"))
+    mixed = load_recipe(str(path))
+    assert (mixed.pretrain.data.sources, list(mixed.pretrain.data.domains)) == ((), ["math"])

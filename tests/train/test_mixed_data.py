@@ -153,7 +153,7 @@ def test_a_longer_run_may_move_a_phase_that_has_not_begun_and_no_other(
     longer = recipe_of(mixed, tmp_path, "pretrain.duration=16 steps")
     assert live(longer, tmp_path / "early") == "finished"
     live(recipe_of(mixed, tmp_path), tmp_path / "late")
-    with pytest.raises(RequestError, match="the data is not what this run began with"):
+    with pytest.raises(RequestError, match="drawn otherwise than these settings say"):
         live(longer, tmp_path / "late")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -104,12 +104,15 @@ def inner_section(annotation: Any) -> type[Section] | None:
 
 def _section_at(section: type[Section], path: tuple[str, ...]) -> type[Section] | None:
     current: type[Section] | None = section
+    named = False  # whether this part is a name of the person's own, a key of a mapping
     for part in path:
-        if part.isdigit():
+        if part.isdigit() or named:
+            named = False
             continue
         if current is None or part not in current.model_fields:
             return None
-        current = inner_section(current.model_fields[part].annotation)
+        annotation = current.model_fields[part].annotation
+        current, named = inner_section(annotation), get_origin(annotation) is dict
     return current
 
 

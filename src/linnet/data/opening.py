@@ -6,6 +6,7 @@ costs no tokenising.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -284,8 +285,8 @@ class _Opening:
         if keep < _FEWEST_SHARDS:
             needed = _FEWEST_SHARDS * streams * shard_tokens * dtype.itemsize / 1e9
             raise RequestError(
-                f"cache_gb {s.cache_gb:g} holds no two shards of each of {streams} streamed sources",
-                "data.cache_gb", f"set it to {needed:.2g} or more, or lower shard_tokens",
+                f"cache_gb {s.cache_gb:g} is too little for two shards of every streamed source ({streams} of them)",
+                "data.cache_gb", f"set it to {math.ceil(needed * 1e3) / 1e3:.3f} or more, or lower shard_tokens",
             )  # fmt: skip
         facts = {
             "tokenizer": self.tokenizer.fingerprint, "cleaning": s.cleaning.model_dump(),

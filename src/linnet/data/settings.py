@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from linnet.config import Layers, Section, validate
+from linnet.config import Layers, RequestError, Section, validate
 from linnet.data.sources.troubles import shown
 
 ALL = "all"  # the domain of a recipe that names none
@@ -70,6 +70,8 @@ class Source(Section):
             raise ValueError(f"there is no built-in data {self.builtin!r}; write builtin: world")
         if self.builtin and self.streaming:
             raise ValueError("the built-in world is made whole in seconds; leave out streaming")
+        if self.filter is not None:
+            _check_filter(self.filter)
         if self.text_template is not None and not self.fields:
             raise ValueError("text_template names no field; write for example '{title}\\n\\n{text}'")
         return self
@@ -90,6 +92,16 @@ class Source(Section):
         if self.dataset:
             return self.dataset if self.name is None else f"{self.dataset}/{self.name}"
         return shown(self.path) if self.path else f"builtin:{self.builtin}"
+
+
+def _check_filter(expression: str) -> None:
+    """Refuse a filter that cannot be read, where the recipe's line is still known."""
+    from linnet.data.cleaning.expression import Filter  # it is read again where it is used
+
+    try:
+        Filter(expression)
+    except RequestError as error:
+        raise ValueError(f"{error.what}; {error.mend}" if error.mend else error.what) from None
 
 
 def _as_sources(value: Any) -> Any:

@@ -244,7 +244,8 @@ class Trainer:
         trainer = {
             "progress": asdict(at),
             "engine": self.engine.numbers(),
-            "data_fingerprint": self._fingerprint(at.step),
+            "data_fingerprint": self.data_fingerprint,
+            "order_fingerprint": self.batches.fingerprint(at.step),
             "data": self.batches.state(at.step),
         }
         facts = {"tokens": at.tokens, "val_loss": _finite(at.best_loss), **self.facts}
@@ -266,10 +267,18 @@ class Trainer:
             RequestError: when the data is no longer what the run began with.
         """
         state = checkpoint.trainer_state()
-        if state["data_fingerprint"] != self._fingerprint(state["progress"]["step"]):
+        step = state["progress"]["step"]
+        if state["data_fingerprint"] != self.data_fingerprint:
             raise RequestError(
-                "the data is not what this run began with (its text, tokenizer, seed, sequences or weights changed)",
+                "the data is not what this run began with (its text or tokenizer changed)",
                 str(checkpoint.path), "restore it, or start another run with --run DIR or --fresh",
+            )  # fmt: skip
+        if state["order_fingerprint"] != self.batches.fingerprint(step):
+            raise RequestError(
+                f"the {step} steps that are done were drawn otherwise than these settings say (the seed, the "
+                "sequences, the weights, or a phase of the schedule, which begins at a share of the duration)",
+                str(checkpoint.path), "repeat what it was begun with, its duration too, or start another run "
+                "with --run DIR or --fresh",
             )  # fmt: skip
         self.batches.restore(state["data"])
         self.engine.load_optimizer_state(checkpoint.load_tensors)
@@ -279,10 +288,6 @@ class Trainer:
         if self.progress.best_step is not None:  # a kill may have come between the save and this
             self.checkpoints.mark_best(self.progress.best_step, self.progress.best_loss)
         self.observe(Resumed(self.progress.step, str(checkpoint.path)))
-
-    def _fingerprint(self, step: int) -> str:
-        """What decides every token of the steps before `step`, and all that is held out."""
-        return f"{self.data_fingerprint}:{self.batches.fingerprint(step)}"
 
 
 class DataLost(Exception):

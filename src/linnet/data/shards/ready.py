@@ -68,6 +68,8 @@ def places_of(settings: DataSettings) -> dict[str, str]:
         RunError: when a place does not answer.
     """
     patience = 60 * settings.retry_minutes
+    for source in settings.all_sources:
+        _refuse_folder_of_stores(source)
     for source in settings.validation_sources:
         if place_of(source, patience):
             raise RequestError("a store of tokens cannot be a validation source", source.title,
@@ -77,6 +79,16 @@ def places_of(settings: DataSettings) -> dict[str, str]:
     for title in places:
         _check_request(found[title][0], settings)
     return places
+
+
+def _refuse_folder_of_stores(source: Source) -> None:
+    """A folder that `--out` filled holds a store for each source; it is none itself."""
+    folder = Path(source.path or "").expanduser()
+    if source.path and folder.is_dir() and not (folder / "store.json").exists():
+        inside = sorted(str(path.parent) for path in folder.glob("*/store.json"))
+        if inside:
+            raise RequestError("this folder holds several stores of tokens", source.path,
+                               f"name each as a source: {', '.join(inside)}")  # fmt: skip
 
 
 def _check_request(source: Source, settings: DataSettings) -> None:
