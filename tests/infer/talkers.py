@@ -30,6 +30,7 @@ class ByteTokenizer:
     """A token is a byte; 256 is EOS."""
 
     eos_id = EOS
+    stop_ids = (EOS,)
     vocab_size = 257
 
     def encode(self, text: str) -> list[int]:

@@ -91,6 +91,15 @@ def test_eos_ends_the_text_and_is_among_the_ids() -> None:
     assert len(said.logprobs) == 7
 
 
+def test_every_stop_id_of_a_tokenizer_ends_the_text() -> None:
+    """A chat model ends its turn with another token than a document's EOS."""
+    generator = says("a tale|never said")
+    generator.tokenizer.stop_ids = (EOS, ord("|"))
+    (said,) = generator.generate(["x"], greedy(max_new_tokens=20), start_document=False)
+    assert (said.text, said.finish_reason) == ("a tale", "eos")
+    assert said.ids[-1] == ord("|")
+
+
 def test_the_longest_allowed_ends_the_text() -> None:
     (said,) = says("a tale").generate([""], greedy(max_new_tokens=3))
     assert (said.text, said.finish_reason) == ("a t", "length")

@@ -13,6 +13,7 @@ from linnet.infer.generator import Generator
 from linnet.infer.sampling import SamplingSettings
 from linnet.text import Tokenizer
 from linnet.text.chat_template import ChatTemplate, Message
+from linnet.text.chat_tokens import ChatEncoder
 
 
 class TurnConversation:
@@ -29,6 +30,7 @@ class TurnConversation:
             template,
             settings,
         )
+        self._encoder = ChatEncoder(template, tokenizer)  # what people type never becomes a special token
         self.messages: list[Message] = []
 
     def say(self, line: str) -> Iterator[str]:
@@ -43,7 +45,7 @@ class TurnConversation:
     def _prompt(self) -> list[int]:
         room = _room(self.generator, self.settings)
         while True:
-            ids = self.tokenizer.encode(self.template.render(self.messages), allow_special=True)
+            ids = self._encoder.prompt(self.messages)
             if len(ids) <= room or len(self.messages) <= 1:
                 return ids[-room:]
             del self.messages[:2]  # the oldest question and its answer

@@ -30,6 +30,9 @@ class Tokens(Protocol):
     def eos_id(self) -> int: ...
 
     @property
+    def stop_ids(self) -> Sequence[int]: ...
+
+    @property
     def vocab_size(self) -> int: ...
 
     def encode(self, text: str, /) -> list[int]: ...
@@ -148,8 +151,8 @@ class Generator:
         for index, (prompt, number) in enumerate(zip(prompts, numbers, strict=True)):
             ids = self._ids(prompt, start_document, f"prompt {index + 1}")
             limit = min(settings.max_new_tokens, self.model.spec.max_position_embeddings - len(ids))
-            eos, decoder = self.tokenizer.eos_id, self.tokenizer.stream_decoder(ids)
-            rows.append(Row(ids, number, limit, eos, decoder, settings.stop))
+            ends, decoder = frozenset(self.tokenizer.stop_ids), self.tokenizer.stream_decoder(ids)
+            rows.append(Row(ids, number, limit, ends, decoder, settings.stop))
         return rows
 
     def _ids(self, prompt: str | list[int], start_document: bool, where: str) -> list[int]:

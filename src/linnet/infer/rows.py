@@ -26,6 +26,7 @@ class Row:
         prompt: ids the model reads first, at least one.
         sample: which random numbers are this row's own.
         limit: how many tokens may follow.
+        ends: tokens that end the text: EOS, and a chat model's end of a turn.
         decoder: has read the prompt, so that the text continues the prompt's (a word's leading
             space, a character begun there).
     """
@@ -35,11 +36,11 @@ class Row:
         prompt: list[int],
         sample: int,
         limit: int,
-        eos_id: int,
+        ends: frozenset[int],
         decoder: StreamDecoder,
         stops: list[str],
     ) -> None:
-        self.prompt, self.sample, self.limit, self._eos_id = prompt, sample, limit, eos_id
+        self.prompt, self.sample, self.limit, self._ends = prompt, sample, limit, ends
         self.ids: list[int] = []
         self.logprobs: list[float] = []
         self.pieces: list[str] = []
@@ -49,7 +50,7 @@ class Row:
     def take(self, token: int) -> None:
         """Add the token that was chosen, and find out whether it is the last."""
         self.ids.append(token)
-        if token == self._eos_id:
+        if token in self._ends:
             self.finish_reason = "eos"
         else:
             self.pieces.append(self._stops.feed(self._decoder.feed(token)))
