@@ -211,7 +211,9 @@ pretrain:
         ("filter: word(text) > 3", r"a filter has no function 'word'; did you mean words\?"),
     ],
 )
-def test_a_mistake_in_a_domain_s_source_is_told_with_its_line(line: str, message: str, tmp_path: Path) -> None:
+def test_a_mistake_in_a_domain_s_source_is_told_with_its_line(
+    line: str, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(DOMAINS.format(line=line))
     with pytest.raises(RequestError, match=rf"mine.yaml:\d+: .*{message}"):
