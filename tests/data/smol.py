@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gzip
 import hashlib
-import io
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 import zstandard
+from formats import as_lines, as_parquet, fineweb_card
 from hub import Files, Hub
 from program import Process, Program, program
 
@@ -39,20 +37,6 @@ WINDOWS = SHARD // LENGTH
 FRACTION = 0.05
 OTHER = "data/CC-MAIN-2013-20/train-00000-of-00014.parquet"  # of another configuration
 
-_CARD = b"""---
-license: odc-by
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/*/*
-- config_name: sample-10BT
-  data_files:
-  - split: train
-    path: sample/10BT/*
----
-# A dataset
-"""
 _PLAIN = b"---\nlicense: cc-by-4.0\n---\n# A dataset\n"
 
 
@@ -69,17 +53,9 @@ def texts(dataset: str) -> tuple[str, ...]:
     return tuple(f"{next(made)} ({seed}-{number})" for number in range(DOCUMENTS[dataset]))
 
 
-def lines(found: Sequence[str], field: str = "text", **more: object) -> bytes:
-    """Documents as jsonl."""
-    return b"".join(json.dumps({**more, field: text}).encode() + b"\n" for text in found)
-
-
 def parquet(found: Sequence[str], group: int = 40) -> bytes:
     """Documents as parquet in row groups."""
-    page = io.BytesIO()
-    table = pyarrow.table({"text": list(found), "score": [3.5] * len(found)})
-    pyarrow.parquet.write_table(table, page, row_group_size=group)
-    return page.getvalue()
+    return as_parquet(found, group, score=[3.5] * len(found))
 
 
 def _named(dataset: str, count: int, name: str, packed: Callable[[Sequence[str]], bytes]) -> Files:
@@ -91,17 +67,17 @@ def _named(dataset: str, count: int, name: str, packed: Callable[[Sequence[str]]
 @cache
 def _datasets() -> dict[str, Files]:
     def zst(part: Sequence[str]) -> bytes:
-        return zstandard.compress(lines(part, url="u", bff=[1]))
+        return zstandard.compress(as_lines(part, url="u", bff=[1]))
 
     def gz(part: Sequence[str]) -> bytes:
-        return gzip.compress(lines(part, "content", repo_name="r"))
+        return gzip.compress(as_lines(part, "content", repo_name="r"))
 
     nested = "global-shard_0{}_of_10/local-shard_{}_of_10/shard_{:08}_processed.jsonl.zst"
     parts = _named(DCLM, 12, "{:02}", zst).values()
     dclm = {nested.format(1 + i // 4, i // 2 % 2, i % 2): part for i, part in enumerate(parts)}
     return {
         FINEWEB: {
-            "README.md": _CARD,
+            "README.md": fineweb_card("10BT"),
             OTHER: parquet(["of another configuration"]),
             **_named(FINEWEB, 20, "sample/10BT/{:03}_00000.parquet", parquet),
         },

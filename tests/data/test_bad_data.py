@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import smol
 import yaml
+from formats import as_lines
 from program import Process
 from smol import Site
 
@@ -60,14 +61,14 @@ HARMED = {
     "a page of a parquet": (
         "a.parquet", smol.parquet(STORIES).replace(b"the", b"\xff\xfe\xfd", 40), {}, "this is not a whole parquet file",
     ),
-    "cut gz": ("a.jsonl.gz", gzip.compress(smol.lines(STORIES))[:-500], {}, "the packed file is damaged"),
-    "no UTF-8": ("a.jsonl", smol.lines(STORIES) + b'{"text": "caf\xe9"}\n', {}, "a.jsonl:121: this is not UTF-8"),
-    "no JSON": ("a.jsonl", smol.lines(STORIES) + b"{text}\n", {}, "a.jsonl:121: this line is not JSON"),
-    "no such field": ("a.jsonl", smol.lines(STORIES, "content"), {}, "a.jsonl:1: there is no field 'text'"),
+    "cut gz": ("a.jsonl.gz", gzip.compress(as_lines(STORIES))[:-500], {}, "the packed file is damaged"),
+    "no UTF-8": ("a.jsonl", as_lines(STORIES) + b'{"text": "caf\xe9"}\n', {}, "a.jsonl:121: this is not UTF-8"),
+    "no JSON": ("a.jsonl", as_lines(STORIES) + b"{text}\n", {}, "a.jsonl:121: this line is not JSON"),
+    "no such field": ("a.jsonl", as_lines(STORIES, "content"), {}, "a.jsonl:1: there is no field 'text'"),
     "no such column": ("a.parquet", smol.parquet(STORIES), {"text_field": "body"}, "there is no column 'body'"),
     "null": ("a.jsonl", b'{"text": null}\n' * 9, {}, "none of its 9 rows is a document (9 without text)"),
     "no text": ("a.jsonl", b'{"text": 7}\n' * 9, {}, "the field 'text' is not text"),
-    "all filtered": ("a.jsonl", smol.lines(STORIES, score=1), {"filter": "score > 3"},
+    "all filtered": ("a.jsonl", as_lines(STORIES, score=1), {"filter": "score > 3"},
                      "none of its 120 rows is a document (120 filtered)"),
     "nothing": ("a.jsonl", b"\n", {}, "there is no text in it"),
 }  # fmt: skip
@@ -109,7 +110,7 @@ def test_proportions_that_cannot_be_are_refused(
     train: Train, tmp_path: Path, case: str, streaming: bool
 ) -> None:
     for name in "AB":
-        whole(tmp_path / "data" / f"{name}.jsonl", smol.lines(STORIES))
+        whole(tmp_path / "data" / f"{name}.jsonl", as_lines(STORIES))
     data, words = REQUESTS[case]
     if case == "unweighed" and not streaming:
         pytest.skip("what is read whole has a known size")
@@ -129,7 +130,7 @@ def test_proportions_that_cannot_be_are_refused(
 
 
 def test_what_a_stream_cannot_have_is_refused(train: Train, tmp_path: Path) -> None:
-    path = whole(tmp_path / "data" / "a.jsonl", smol.lines(STORIES))
+    path = whole(tmp_path / "data" / "a.jsonl", as_lines(STORIES))
     source = {"path": str(path), "streaming": True}
     line = train(sources=[source], cache_gb=1e-6).refusal(2)
     assert "cache_gb 1e-06 is too little for two shards of every streamed source (1 of them)" in line
@@ -140,7 +141,7 @@ def test_what_a_stream_cannot_have_is_refused(train: Train, tmp_path: Path) -> N
 
 @BOTH
 def test_rows_without_text_are_passed_over(train: Train, tmp_path: Path, streaming: bool) -> None:
-    content = smol.lines(STORIES[:60]) + b'{"text": null}\n{"text": ""}\n' + smol.lines(STORIES[60:])
+    content = as_lines(STORIES[:60]) + b'{"text": null}\n{"text": ""}\n' + as_lines(STORIES[60:])
     path = whole(tmp_path / "data" / "a.jsonl", content)
     train("pretrain.duration=3 steps", sources=[{"path": str(path), "streaming": streaming}]).ended()
     assert max(tiny.losses(tmp_path / "run")) == 3
@@ -152,10 +153,10 @@ def test_a_file_that_is_corrupt_in_the_middle_of_a_stream_ends_a_saved_run(
 ) -> None:
     def packed(part: int) -> bytes:
         some = smol.texts(smol.DCLM)[5 * part : 5 * part + 5]
-        return smol.parquet(some) if suffix == "parquet" else gzip.compress(smol.lines(some))
+        return smol.parquet(some) if suffix == "parquet" else gzip.compress(as_lines(some))
 
     files = [whole(tmp_path / "data" / f"{part}.{suffix}", packed(part)) for part in range(5)]
-    held = whole(tmp_path / "held.jsonl", smol.lines(STORIES[:9]))
+    held = whole(tmp_path / "held.jsonl", as_lines(STORIES[:9]))
     data = {
         "sources": [{"path": str(files[0].parent), "streaming": True}],
         "validation_sources": [{"path": str(held)}],
@@ -188,7 +189,7 @@ def test_a_corrupt_file_on_a_hub_is_told_after_some_tries(site: Site, tmp_path: 
     name = smol.file_at(1)
     broken[smol.FINEWEB][name] = broken[smol.FINEWEB][name][:-300]
     with site.hub.moved("4" * 40, broken):
-        held = whole(tmp_path / "held.jsonl", smol.lines(STORIES[:9]))
+        held = whole(tmp_path / "held.jsonl", as_lines(STORIES[:9]))
         more = f'pretrain.data.validation_sources=[{{"path": "{held}"}}]'
         line = site.train(tmp_path / "run", tmp_path / "cache", more, retry_minutes=0.1).refusal(1)
     assert f"{name}: this is not a whole parquet file" in line
@@ -200,8 +201,8 @@ def test_a_corrupt_file_on_a_hub_is_told_after_some_tries(site: Site, tmp_path: 
 def test_a_line_of_200_megabytes_is_read(train: Train, tmp_path: Path, streaming: bool) -> None:
     word = json.dumps(" ".join(STORIES))[1:-1]
     long = b'{"text": "' + word.encode() * (200_000_000 // len(word) + 1) + b'"}\n'
-    path = whole(tmp_path / "data" / "a.jsonl", smol.lines(STORIES) + long)
-    held = whole(tmp_path / "held.jsonl", smol.lines(STORIES[:9]))
+    path = whole(tmp_path / "data" / "a.jsonl", as_lines(STORIES) + long)
+    held = whole(tmp_path / "held.jsonl", as_lines(STORIES[:9]))
     source = {"path": str(path), "streaming": streaming}
     data = {"sources": [source], "validation_sources": [{"path": str(held)}], "shard_tokens": 1 << 20}
     train("pretrain.duration=4 steps", **data).ended(seconds=600)

@@ -15,6 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import zstandard
+from formats import as_lines, as_parquet
 
 from linnet.config import RequestError
 from linnet.data.settings import Cleaning, Source, source_of
@@ -30,10 +31,6 @@ def read(path: Path, **given: object) -> list[str]:
 
 def as_separated(documents: list[str]) -> bytes:
     return "\n<|endoftext|>\n".join(documents).encode()
-
-
-def as_lines(documents: list[str]) -> bytes:
-    return b"".join(json.dumps({"text": text}).encode() + b"\n" for text in documents)
 
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -262,12 +259,6 @@ def as_table(documents: list[str], names: tuple[str, str] = ("id", "text")) -> b
     return page.getvalue().encode()
 
 
-def as_parquet(documents: list[str], group: int = 2, **columns: list) -> bytes:
-    page = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"text": documents, **columns}), page, row_group_size=group)
-    return page.getvalue()
-
-
 def as_archive(members: dict[str, bytes]) -> bytes:
     page = io.BytesIO()
     with tarfile.open(fileobj=page, mode="w") as archive:
@@ -295,7 +286,7 @@ def test_members_of_an_archive_are_read_in_order_each_by_its_suffix(tmp_path: Pa
         "a.txt": STORIES[2].encode(),
         "picture.png": b"\x89PNG\0",
         "._a.txt": b"\0\1",
-        "c.parquet": as_parquet(["four", "five"]),
+        "c.parquet": as_parquet(["four", "five"], group=2),
         "d.txt.gz": gzip.compress(b"six"),
         "e.csv": as_table(["seven"]),
     }
@@ -445,7 +436,7 @@ def test_rows_are_filtered_and_cleaned_and_counted(tmp_path: Path, kind: str) ->
     path = tmp_path / f"a{kind}"
     rows = [{"text": text, "score": score} for text, score in zip(texts, scores, strict=True)]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    path.write_bytes(as_parquet(texts, score=scores) if kind == ".parquet" else lines.encode())
+    path.write_bytes(as_parquet(texts, group=2, score=scores) if kind == ".parquet" else lines.encode())
     tally = Tally()
     source = Source(path=str(path), filter="score >= 2 and text != 'nothing'")
     cleaning = Cleaning(normalize="nfc", min_characters=10, max_characters=100)
@@ -484,7 +475,7 @@ def test_rows_are_counted_once_when_reading_breaks_off_and_goes_on(tmp_path: Pat
             r"a\.tar\.gz: the packed file is damaged",
         ),
         ("a.tar", as_archive({"a.tar": as_archive({})}), r"a\.tar, a\.tar: \.tar files inside an archive"),
-        ("a.parquet", as_parquet([b"\xff\xfe"]), r"a\.parquet, row 0: the field 'text' is not text"),
+        ("a.parquet", as_parquet([b"\xff\xfe"], group=2), r"a\.parquet, row 0: the field 'text' is not text"),
     ],
 )
 def test_further_kinds_of_damage_are_told_in_one_line(

@@ -4,7 +4,6 @@ libraries read their settings when they are imported."""
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import os
 import re
@@ -13,10 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 import zstandard
+from formats import as_lines, as_parquet, fineweb_card
 from hub import COMMIT, Files, Hub
 
 pytestmark = pytest.mark.slow
@@ -71,42 +69,14 @@ def texts(answer: dict[str, Any]) -> list[str]:
     return [text for text, _, _ in answer["found"]]
 
 
-def as_lines(stories: list[str], field: str = "text", **more: object) -> bytes:
-    return b"".join(json.dumps({**more, field: text}).encode() + b"\n" for text in stories)
-
-
-def as_parquet(stories: list[str], group: int = 10, **columns: list) -> bytes:
-    page = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"text": stories, **columns}), page, row_group_size=group)
-    return page.getvalue()
-
-
 def fineweb(named: dict[str, list[str]]) -> Files:
     """Laid out as HuggingFaceFW/fineweb-edu: configurations in the README, samples beside dumps."""
-    card = """---
-license: odc-by
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/*/*
-- config_name: sample-10BT
-  data_files:
-  - split: train
-    path: sample/10BT/*
-- config_name: sample-100BT
-  data_files:
-  - split: train
-    path: sample/100BT/*
----
-# A dataset
-"""
     dump = {
         "data/CC-MAIN-2013-20/train-00000-of-00014.parquet": ["dump"],
         "sample/100BT/000_00000.parquet": ["more"],
     }
     files = {name: as_parquet(found, score=[3.5] * len(found)) for name, found in {**dump, **named}.items()}
-    return {".gitattributes": b"*.parquet filter=lfs\n", "README.md": card.encode(), **files}
+    return {".gitattributes": b"*.parquet filter=lfs\n", "README.md": fineweb_card("10BT", "100BT"), **files}
 
 
 def smol(stories: list[str]) -> dict[str, Files]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 import zstandard
 from buckets import Bucket, amazon, google
+from formats import as_lines, as_parquet
 
 from linnet.config import RequestError
 
@@ -46,16 +44,6 @@ for words in sys.argv[1:]:
 """
 
 TEXTS = [f"document {i} " + "word " * 40 for i in range(90)]
-
-
-def as_lines(documents: list[str]) -> bytes:
-    return b"".join(json.dumps({"text": text}).encode() + b"\n" for text in documents)
-
-
-def as_parquet(documents: list[str]) -> bytes:
-    page = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"text": documents}), page, row_group_size=10)
-    return page.getvalue()
 
 
 CORPUS = {

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import io
-import json
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -14,10 +12,9 @@ from email.utils import format_datetime
 from itertools import islice
 from types import SimpleNamespace
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 import zstandard
+from formats import as_lines, as_parquet
 from hub import Hub
 
 from linnet.config import RequestError, RunError
@@ -263,21 +260,11 @@ def noise(count: int) -> list[str]:
     return [f"{i} {draw.getrandbits(8000):x}" for i in range(count)]
 
 
-def as_lines(texts: list[str]) -> bytes:
-    return b"".join(json.dumps({"text": text}).encode() + b"\n" for text in texts)
-
-
-def as_parquet(texts: list[str]) -> bytes:
-    page = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), page, row_group_size=50)
-    return page.getvalue()
-
-
 KINDS: dict[str, Callable[[list[str]], bytes]] = {
     "a.jsonl": as_lines,
     "a.jsonl.gz": lambda texts: gzip.compress(as_lines(texts)),
     "a.jsonl.zst": lambda texts: zstandard.compress(as_lines(texts)),
-    "a.parquet": as_parquet,
+    "a.parquet": lambda texts: as_parquet(texts, group=50),
 }
 
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from linnet import __version__
 from linnet.config import RequestError, RunError
 from linnet.data.shards.store import sha256_of
+from linnet.data.shards.writing import sync_folder
 from linnet.model import Transformer, save_model
 from linnet.text import Tokenizer
 
@@ -113,7 +114,7 @@ class CheckpointFolder:
             if final.exists():  # saved again with more to say; a kill right here is mended by `clean`
                 final.rename(before)
             aside.rename(final)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
             shutil.rmtree(before, ignore_errors=True)
         except (Exception, dcp.CheckpointException) as error:  # torch's is no Exception
             shutil.rmtree(aside, ignore_errors=True)
@@ -241,16 +242,8 @@ def _sync(folder: Path) -> None:
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
         else:
-            _sync_folder(path)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            sync_folder(path)
+    sync_folder(folder)
 
 
 def _reason(error: BaseException | None) -> str | None:
