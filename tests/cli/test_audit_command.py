@@ -106,7 +106,7 @@ def test_progress_tells_speed_and_time_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("linnet.cli.audit.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with _AuditLine() as line:
         for second, tokens in ((0.0, 0), (1.0, 1000), (4.0, 4000)):
             now[0] = second

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from linnet.cli.progress import BuildLine
+from linnet.cli.progress import BuildLine, ProgressLine
 from linnet.cli.train import OVERRIDES
 from linnet.observe import counted, duration
 
 if TYPE_CHECKING:
     from linnet.data.audit import AuditProgress
-
-_QUIET, _LIVE, _LOGGED = 2.0, 0.2, 30.0  # seconds before the first line, between lines live, in a log
 
 
 def audit(
@@ -88,13 +82,12 @@ def _check(folder: Path) -> None:
 
 def _write(folder: Path, files: dict[str, str]) -> None:
     from linnet.config import RunError
+    from linnet.data.shards.writing import write_durably
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            aside = folder / f".{name}.part"
-            aside.write_text(text, encoding="utf-8")
-            os.replace(aside, folder / name)
+            write_durably(folder / name, text.encode())
     except OSError as error:
         raise RunError(f"cannot be written ({error.strerror})", str(folder), "give another --out") from None
 
@@ -119,36 +112,14 @@ def _as_lines(facts: dict[str, Any], folder: Path) -> str:
     return "\n".join([*lines, "", f"{folder / 'audit.html'}"])
 
 
-class _AuditLine:
-    """Tells how an audit goes, once it takes over two seconds."""
+class _AuditLine(ProgressLine["AuditProgress"]):
+    """How an audit goes."""
 
-    def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
-        self._began = self._told = time.monotonic()
-        self._wait = _QUIET
-        self._first: int | None = None
-
-    def __call__(self, progress: AuditProgress) -> None:
-        now = time.monotonic()
-        if self._first is None:
-            self._began, self._first = now, progress.tokens
-        if now - self._told < self._wait:
-            return
-        self._told, self._wait = now, _LIVE if self._live else _LOGGED
+    def text(self, progress: AuditProgress, first: AuditProgress, seconds: float) -> str:
+        """See ProgressLine."""
         line = f"{progress.doing}: {counted(progress.tokens)} of {counted(progress.of)} tokens"
-        done, seconds = progress.tokens - self._first, now - self._began
+        done = progress.tokens - first.tokens
         if done and seconds:
             left = duration(seconds * (progress.of - progress.tokens) / done)
             line += f", {counted(done / seconds)} tokens/s, {left} left"
-        if self._live:
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r\x1b[2K{line[:width]}", end="", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
-
-    def __enter__(self) -> _AuditLine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live and self._wait == _LIVE:
-            print(file=sys.stderr)
+        return line

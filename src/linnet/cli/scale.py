@@ -37,25 +37,25 @@ def _notes(done: PartDone) -> list[str]:
         return []
     idle = f"part {last} has" if first == last else f"parts {first} to {last} have"
     return [
-        f"{counted(done.pieces, 'piece')} in all, so {idle} nothing to do: a piece is {PIECE_BYTES >> 20} MiB "
+        f"{_number_of(done.pieces, 'piece')} in all, so {idle} nothing to do: a piece is {PIECE_BYTES >> 20} MiB "
         "of files, or one larger file; a source with a limit of documents, or deduplication, is one piece"
     ]
 
 
-def counted(number: int, noun: str) -> str:
+def _number_of(number: int, noun: str) -> str:
     """A number of things."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def part_lines(facts: dict[str, Any], recipe: str) -> str:
     """The same for people."""
-    pieces = counted(facts["pieces"], "piece")
+    pieces = _number_of(facts["pieces"], "piece")
     made = f"made {facts['made']} of {pieces}" if facts["part"] else f"all that {pieces} need is there"
     lines = [f"part {facts['part']} of {facts['parts']}: {made}", *facts["notes"]]
     lines += [f"  {title}: {count} left" for title, count in facts["left_by_source"].items() if count]
     if facts["left"]:
         others = "the other parts" if facts["part"] else "the parts"
-        return "\n".join([*lines, f"{counted(facts['left'], 'piece')} left to {others}"])
+        return "\n".join([*lines, f"{_number_of(facts['left'], 'piece')} left to {others}"])
     return "\n".join([*lines, f"every piece is there; linnet data build {recipe} puts them together"])
 
 

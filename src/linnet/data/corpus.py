@@ -24,8 +24,8 @@ from linnet.data.training import Part, TrainBatches
 class Component:
     """What the mixture draws from: a source, or the sources of a domain that are read as one long text.
 
-    weight: its part of the domain. fingerprint: what decides its bytes. store: of a source that was built
-    whole; token files have none.
+    weight: its part of the domain. fingerprint: what decides its bytes. stores: of what was built
+    whole or lies here as tokens; a stream has none.
     """
 
     title: str
@@ -146,11 +146,6 @@ class Corpus:
                 windows = Windows(component.split, length, self.eos_id, self.settings.document_mask)
                 made.append(WholeSequences(component.title, windows, key, component.epochs))
         return made
-
-    def tell(self, line: str) -> None:
-        """Hand a line on to the listeners."""
-        for listener in self.listeners:
-            listener(line)
 
     def close(self) -> None:
         """End what runs ahead of the reader."""

@@ -95,8 +95,7 @@ class Mixture:
         if self.sources == 1:
             return np.zeros_like(samples), samples
         sources, indices = np.empty_like(samples), np.empty_like(samples)
-        starts = [stretch.start for stretch in self._stretches]
-        which = np.array([bisect_right(starts, sample) - 1 for sample in samples.tolist()])
+        which = np.searchsorted([stretch.start for stretch in self._stretches], samples, side="right") - 1
         for number in np.unique(which).tolist():
             stretch = self._stretches[number]
             blocks, places = np.divmod(samples - stretch.start, stretch.size)
@@ -113,14 +112,12 @@ class Mixture:
         """How many sequences of each source the first `samples` global samples hold."""
         if samples:
             self._extend(samples - 1)
-        starts = [stretch.start for stretch in self._stretches]
-        return self._before(bisect_right(starts, samples) - 1, samples)
+        return self._before(self._number_at(samples), samples)
 
     def weights_at(self, sample: int) -> tuple[float, ...]:
         """The weights that hold at a global sample."""
         self._extend(sample)
-        starts = [stretch.start for stretch in self._stretches]
-        return tuple(float(weight) for weight in self._stretches[bisect_right(starts, sample) - 1].weights)
+        return tuple(map(float, self._stretches[self._number_at(sample)].weights))
 
     def changes(self, until: int) -> list[tuple[int, tuple[float, ...]]]:
         """(global sample, weights from there on) of every change before `until` that is known of."""
@@ -132,6 +129,10 @@ class Mixture:
             (start, list(map(str, weights))) for start, weights in self._phases if start < max(1, samples)
         ]
         return hashlib.sha256(repr((begun, self.seed, self.when_exhausted)).encode()).hexdigest()
+
+    def _number_at(self, sample: int) -> int:
+        """Which of the stretches that are known a global sample lies in."""
+        return bisect_right(self._stretches, sample, key=lambda stretch: stretch.start) - 1
 
     def _before(self, number: int, sample: int) -> tuple[int, ...]:
         """Samples of each source before a global sample of a stretch."""

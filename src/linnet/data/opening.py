@@ -185,8 +185,8 @@ class _Opening:
         return corpus
 
     def _task(self, source: Source, held_out: HeldOut, earlier: tuple[Source, ...] = ()) -> StoreTask:
-        fraction = 0.0 if self.settings.validation_sources else self.settings.validation_fraction
-        world = max(_LEAST_WORLD, round((limit_of(source) or 0) * fraction)) if fraction else 0
+        share = self.share
+        world = max(_LEAST_WORLD, round((limit_of(source) or 0) * share)) if share else 0
         return StoreTask(
             source, self.settings.cleaning, self.tokenizer, held_out, self.cache, self.processes, earlier,
             world if source.builtin else 0, self.patience,

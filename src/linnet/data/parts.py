@@ -104,4 +104,4 @@ def _make(task: StoreTask, number: int, piece: Piece, duplicates: Duplicates, pr
 
 
 def _there(task: StoreTask, number: int) -> bool:
-    return (task.folder / "store.json").exists() or (task.piece_folder(number) / PIECE).exists()
+    return task.built or (task.piece_folder(number) / PIECE).exists()

@@ -150,14 +150,17 @@ class StreamedSequences:
         end = self.stream.end()
         return end and (end[0] - 1) * self.per_shard + -(-end[1] // self.length)
 
-    def _find(self, index: int) -> tuple[int, int, Facts, np.ndarray]:
-        """Epoch and place within the epoch of a sequence, and the shard it lies in."""
+    def _find(self, index: int, count: int | None) -> tuple[int, int, Facts, np.ndarray]:
+        """Epoch and place within the epoch of a sequence, and the shard it lies in.
+
+        count: what `_count` gave last; it is asked again, which may read a file, only where the end was met.
+        """
         while True:
-            count = self._count()
             epoch, within = divmod(index, count) if count else (0, index)
             found = self.stream.shard(within // self.per_shard)
             if found is not None and within % self.per_shard < self._windows(found[0]):
                 return epoch, within, *found
+            count = self._count()
 
     def _windows(self, facts: Facts) -> int:
         return -(-facts.tokens // self.length)
@@ -170,9 +173,9 @@ class StreamedSequences:
 
     def tokens(self, indices: np.ndarray) -> list[np.ndarray]:
         """See Sequences."""
-        rows = []
+        rows, count = [], self._count()
         for index in indices.tolist():
-            epoch, within, facts, tokens = self._find(index)
+            epoch, within, facts, tokens = self._find(index, count)
             start = self._window(epoch, within, facts) * self.length
             before = tokens[start - 1] if start else facts.start.before
             rows.append(np.concatenate(([before], tokens[start : start + self.length]), dtype=np.int64))
@@ -207,7 +210,7 @@ class StreamedSequences:
 
     def place(self, index: int) -> Place:
         """See Sequences."""
-        epoch, within, facts, _ = self._find(index)
+        epoch, within, facts, _ = self._find(index, self._count())
         window = self._window(epoch, within, facts)
         return Place(self.title, epoch, window, self._windows(facts), facts.index)
 

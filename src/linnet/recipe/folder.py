@@ -87,9 +87,13 @@ class RunFolder:
     def keep_commits(self, commits: dict[str, str]) -> None:
         """Remember which commits this run reads, so that it goes on with the same text when a branch moves."""
         if commits:
-            aside = self.path / ".commits.json.part"
-            aside.write_text(json.dumps(commits, indent=2), encoding="utf-8")
-            aside.replace(self.path / "commits.json")
+            self._write("commits.json", json.dumps(commits, indent=2))
+
+    def _write(self, name: str, text: str) -> None:
+        """Write a file of the run so that it is there whole or not at all."""
+        aside = self.path / f".{name}.part"
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(self.path / name)
 
     def check(self, recipe: Recipe) -> None:
         """Refuse a folder that is not this run's, or cannot be written; touches nothing.
@@ -160,10 +164,8 @@ class RunFolder:
             except OSError:
                 raise RequestError("another process is training this run", str(self.path),
                                    "wait for it, or give another --run") from None  # fmt: skip
-            aside = self.path / ".recipe.yaml.part"
             try:
-                aside.write_text(as_yaml(recipe), encoding="utf-8")
-                aside.replace(self.path / "recipe.yaml")
+                self._write("recipe.yaml", as_yaml(recipe))
             except OSError as error:
                 raise RunError(f"the recipe cannot be written ({error.strerror})", str(self.path),
                                "make room and run the same command again") from None  # fmt: skip

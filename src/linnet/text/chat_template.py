@@ -73,6 +73,10 @@ words that a user can write too; only the end of a turn cannot be forged."""
 NAMED = {"chatml": CHATML, "plain": PLAIN}
 
 
+class RefusedByTemplate(RequestError):
+    """The template cannot write these messages."""
+
+
 class ChatTemplate:
     """A conversation's form.
 
@@ -93,20 +97,15 @@ class ChatTemplate:
         environment.globals["raise_exception"] = _refuse
         environment.globals["strftime_now"] = self._strftime
         environment.filters["tojson"] = lambda value, **kw: json.dumps(value, ensure_ascii=False, **kw)
-        self.source, self.today = source, today
+        self.source, self.where, self.today = source, where, today
         self.writes_date = False  # known once it has been rendered
-        self._special, self._where = special, where
+        self._special = special
         try:
             self._template = environment.from_string(source)
             extensions = environment.parse(source).find_all(nodes.ExtensionAttribute)
             self.has_generation = any(node.name == "_marked" for node in extensions)
         except TemplateError as error:
             raise RequestError(f"the chat template is broken ({error})", where, "restore the file") from None
-
-    @property
-    def where(self) -> str:
-        """The file it came from."""
-        return self._where
 
     @classmethod
     def load(cls, folder: Path) -> ChatTemplate | None:
@@ -126,7 +125,7 @@ class ChatTemplate:
         """The conversation as text, special tokens by their names.
 
         Raises:
-            RequestError: when the template refuses these messages.
+            RefusedByTemplate: when the template refuses these messages.
         """
         return _MARKS.sub("", self._render([dict(message) for message in messages], add_generation_prompt))
 
@@ -142,7 +141,7 @@ class ChatTemplate:
             special: finds the names of special tokens; those in the messages are broken up by marks.
 
         Raises:
-            RequestError: when the template refuses these messages.
+            RefusedByTemplate: when the template refuses these messages.
         """
         return self._render([broken_up(message, special) for message in messages], add_generation_prompt)
 
@@ -153,7 +152,7 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt, **self._special,
             )  # fmt: skip
         except (TemplateError, TypeError) as error:  # a template adds text to what is none
-            raise RequestError(f"the chat template refuses this ({error})", self._where) from None
+            raise RefusedByTemplate(f"the chat template refuses this ({error})", self.where) from None
 
     def _strftime(self, form: str) -> str:
         self.writes_date = True

@@ -65,6 +65,14 @@ def _bars(names: Sequence[str], rows: int = 1) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _labelled(axes: Axes, lengths: Sequence[float], labels: Sequence[str], room: float) -> None:
+    """Say at each bar's end what it is; room: the axis's length in those of the longest bar."""
+    for place, (length, label) in enumerate(zip(lengths, labels, strict=True)):
+        axes.annotate(label, (length, place), (4, 0), textcoords="offset points", va="center",
+                      fontsize=9, color=INK)  # fmt: skip
+    axes.set_xlim(0, room * max([1.0, *lengths]))
+
+
 def _mixture(sources: list[dict[str, Any]]) -> Figure | None:
     if len(sources) < 2:
         return None
@@ -85,10 +93,7 @@ def _passes(sources: list[dict[str, Any]]) -> Figure | None:
     passes = [row["passes"] for row in known]
     axes.barh(range(len(known)), passes, 0.55, color=[TEAL if p <= 1 else AMBER for p in passes])
     axes.axvline(1, color=FAINT, linewidth=1.2, linestyle=":", zorder=0)
-    for place, value in enumerate(passes):
-        axes.annotate(f"{value:.3g}", (value, place), (4, 0), textcoords="offset points", va="center",
-                      fontsize=9, color=INK)  # fmt: skip
-    axes.set_xlim(0, 1.15 * max(1.0, *passes))
+    _labelled(axes, passes, [f"{value:.3g}" for value in passes], room=1.15)
     axes.set_xlabel("passes by the end of the run", color=INK, fontsize=9)
     return figure
 
@@ -153,10 +158,7 @@ def _bytes(sources: list[dict[str, Any]]) -> Figure | None:
     figure, axes = _bars([row["source"] for row in sources])
     values = [row["bytes_per_token"] for row in sources]
     axes.barh(range(len(sources)), values, 0.55, color=PURPLE)
-    for place, value in enumerate(values):
-        axes.annotate(f"{value:.2f}", (value, place), (4, 0), textcoords="offset points", va="center",
-                      fontsize=9, color=INK)  # fmt: skip
-    axes.set_xlim(0, 1.15 * max([1.0, *values]))
+    _labelled(axes, values, [f"{value:.2f}" for value in values], room=1.15)
     axes.set_xlabel("bytes of text in a token", color=INK, fontsize=9)
     return figure
 
@@ -167,10 +169,7 @@ def _contamination(sets: list[dict[str, Any]]) -> Figure | None:
     figure, axes = _bars([row["set"] for row in sets])
     shares = [100 * row["share"] for row in sets]
     axes.barh(range(len(sets)), shares, 0.55, color=VAL)
-    for place, row in enumerate(sets):
-        axes.annotate(f"{row['contaminated']:,} of {row['items']:,}", (shares[place], place), (4, 0),
-                      textcoords="offset points", va="center", fontsize=9, color=INK)  # fmt: skip
-    axes.set_xlim(0, 1.35 * max([1.0, *shares]))
+    _labelled(axes, shares, [f"{row['contaminated']:,} of {row['items']:,}" for row in sets], room=1.35)
     axes.set_xlabel("percent of items that share a run of words with training", color=INK, fontsize=9)
     return figure
 
@@ -211,8 +210,7 @@ def _svg(figure: Figure, name: str) -> str:
     text = out.getvalue().decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[\d.]+pt"', r"\1", text)
-    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[\d.]+pt"', r"\1", text)
+    text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)  # those of the svg itself
     text = re.sub(r'id="((?:figure|axes|patch|line2d|text|xtick|ytick|matplotlib|legend|PolyCollection)[^"]*)"',
                   rf'id="{name}-\1"', text)  # fmt: skip
     text = re.sub(r"font: [^;\"]*?([\d.]+px)[^;\"]*;", r"font-size: \1;", text)

@@ -14,6 +14,19 @@ from linnet.config import RequestError
 SECONDS = 5.0  # for one text; an ordinary pattern takes microseconds
 
 
+def compiled(pattern: str, where: str) -> regex.Pattern[str]:
+    """A pattern, ready to be searched for with a limit of time.
+
+    Raises:
+        RequestError: when it is not one.
+    """
+    try:
+        return regex.compile(pattern)
+    except (regex.error, RecursionError, OverflowError) as error:
+        raise RequestError(f"{pattern!r} is not a regular expression ({error})", where,
+                           "see Python's re module") from None  # fmt: skip
+
+
 class Pattern:
     """Whether a pattern is found anywhere in a text.
 
@@ -30,11 +43,7 @@ class Pattern:
         if "\b" in pattern:
             raise RequestError(f"the pattern {pattern!r} holds a backspace", where,
                                r"write r'...' for a pattern with \b")  # fmt: skip
-        try:
-            self._compiled = regex.compile(pattern)
-        except (regex.error, RecursionError, OverflowError) as error:
-            raise RequestError(f"{pattern!r} is not a regular expression ({error})", where,
-                               "see Python's re module") from None  # fmt: skip
+        self._compiled = compiled(pattern, where)
 
     def __call__(self, text: str) -> bool:
         """Whether the pattern is found in the text."""

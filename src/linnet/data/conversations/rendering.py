@@ -19,11 +19,11 @@ import numpy as np
 from linnet.config import RequestError
 from linnet.data.conversations.kinds import Conversation, Pair, Problem, Turn, Turns
 from linnet.data.conversations.settings import ChatSettings
-from linnet.data.conversations.turns import turn
+from linnet.data.conversations.turns import learned_after, turn
 from linnet.data.examples import Example
 from linnet.data.shards.store import token_dtype
 from linnet.text import Tokenizer
-from linnet.text.chat_template import ChatTemplate
+from linnet.text.chat_template import ChatTemplate, RefusedByTemplate
 from linnet.text.chat_tokens import ChatEncoder, ChatTokens
 
 _TRIES = 8  # text that is cut by tokens and joined again may come out a token or two longer
@@ -116,12 +116,12 @@ class Renderer:
         self.counts.items += 1
         prompt = self._opened(item.prompt)
         answers = (item.chosen, item.rejected)
-        both = [self._tokens((*prompt, *answer), self._after(prompt, answer)) for answer in answers]
+        both = [self._tokens((*prompt, *answer), learned_after(prompt, answer)) for answer in answers]
         if None in both:
             return None
         fitted = [tokens for tokens in both if tokens is not None]
         if max(len(tokens.ids) for tokens in fitted) - 1 > self.max_length:
-            shorter = self._shortened(prompt, answers, [self._after(prompt, answer) for answer in answers])
+            shorter = self._shortened(prompt, answers, [learned_after(prompt, answer) for answer in answers])
             if shorter is None:
                 return None
             prompt, fitted = shorter
@@ -194,9 +194,6 @@ class Renderer:
             return turns
         return (turn("system", self.settings.system), *turns)
 
-    def _after(self, prompt: Turns, answer: Turns) -> tuple[bool, ...]:
-        return (False,) * len(prompt) + tuple(turn["role"] == "assistant" for turn in answer)
-
     def _tokens(self, turns: Turns, learned: Sequence[bool]) -> ChatTokens | None:
         """Tokens, or None when the template cannot write these turns."""
         if not self._takes_tools and any(turn.get("tool_calls") for turn in turns):
@@ -216,16 +213,14 @@ class Renderer:
     def _allowed(self, turns: Turns, learned: Sequence[bool]) -> ChatTokens | None:
         try:
             return self.encoder.learn(turns, learned)
-        except RequestError as error:
-            if not error.what.startswith("the chat template refuses"):
-                raise
+        except RefusedByTemplate as error:
             self.counts.refused[error.what] += 1
             return None
 
     def _prompt(self, turns: Turns) -> list[int] | None:
         try:
             return self.encoder.prompt(turns)
-        except RequestError as error:
+        except RefusedByTemplate as error:
             self.counts.refused[error.what] += 1
             return None
 
@@ -296,4 +291,4 @@ class Renderer:
     def _length(self, prompt: Turns, answer: Turns) -> int:
         if not answer:
             return len(self.encoder.prompt(prompt))
-        return len(self.encoder.learn((*prompt, *answer), self._after(prompt, answer)).ids) - 1
+        return len(self.encoder.learn((*prompt, *answer), learned_after(prompt, answer)).ids) - 1

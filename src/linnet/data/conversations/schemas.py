@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from linnet.data.conversations.kinds import Conversation, Item, Kind, Pair, Problem, Turns, Unusable
-from linnet.data.conversations.turns import answer_of, prompt_of, text_of, transcript, turn, turns_of
+from linnet.data.conversations.turns import (
+    answer_of,
+    learned_after,
+    prompt_of,
+    text_of,
+    transcript,
+    turn,
+    turns_of,
+)
 
 Row = Mapping[str, Any]
 
@@ -102,8 +110,7 @@ def _refuse_label(row: Row) -> None:
 def _answered(row: Row, prompt: Turns, answer: Turns, used: Sequence[str]) -> list[Item]:
     _refuse_label(row)
     prompt = _opened(row, prompt)
-    learned = [False] * len(prompt) + [turn["role"] == "assistant" for turn in answer]
-    return _conversation((*prompt, *answer), learned, _rest(row, used))
+    return _conversation((*prompt, *answer), learned_after(prompt, answer), _rest(row, used))
 
 
 def _messages(name: str) -> Callable[[Row], list[Item]]:
@@ -239,7 +246,7 @@ def _pair(row: Row) -> list[Item]:
 def _chosen(row: Row) -> list[Item]:
     (pair,) = _pair(row)
     assert isinstance(pair, Pair)
-    learned = [False] * len(pair.prompt) + [turn["role"] == "assistant" for turn in pair.chosen]
+    learned = learned_after(pair.prompt, pair.chosen)
     return _conversation((*pair.prompt, *pair.chosen), learned, pair.columns)
 
 

@@ -70,6 +70,11 @@ def _content(value: Any) -> str:
     raise Unusable("a turn that is not only text")
 
 
+def learned_after(prompt: Turns, answer: Turns) -> tuple[bool, ...]:
+    """Of a prompt's and its answer's turns, whether each is learned: the assistant's in the answer."""
+    return (False,) * len(prompt) + tuple(turn["role"] == "assistant" for turn in answer)
+
+
 def text_of(value: Any, name: str) -> str:
     """A column's text.
 

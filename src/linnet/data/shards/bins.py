@@ -50,14 +50,15 @@ def open_bins(
     dtype, eos_id = token_dtype(tokenizer.vocab_size), tokenizer.eos_id
     found = [_checked(group, dtype, tokenizer) for group in groups]
     given = _checked(validation_sources, dtype, tokenizer)
+    shared = _split(given, dtype, eos_id)
     stores = []
     for number, shards in enumerate(found):
         others = tuple(shard for other in (*found[:number], *found[number + 1 :]) for shard in other)
         if given:
-            parts = shards, given
+            train, validation = _split(shards, dtype, eos_id), shared
         else:
             parts = _hold_out(shards, others, fraction, dtype, eos_id, cache)
-        train, validation = (_split(part, dtype, eos_id) for part in parts)
+            train, validation = (_split(part, dtype, eos_id) for part in parts)
         fingerprint = shards_fingerprint({"train": train, "validation": validation})
         stores.append(Store(train, validation, eos_id, tokenizer.vocab_size, fingerprint))
     return stores

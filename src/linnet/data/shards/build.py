@@ -76,6 +76,11 @@ class StoreTask:
         )  # fmt: skip
 
     @property
+    def built(self) -> bool:
+        """Whether it lies there: its store.json is written last."""
+        return (self.folder / "store.json").exists()
+
+    @property
     def unfinished(self) -> Path:
         """Where it lies until then."""
         return self.folder.with_name(f"{self.folder.name}.partial")
@@ -133,7 +138,7 @@ class Duplicates:
 
     def __init__(self, cleaning: Cleaning) -> None:
         self._cleaning = cleaning
-        self._fed: list[Source] = []
+        self._fed = 0  # sources that were taken in
         kind = cleaning.deduplicate
         self._seen = Deduplicator(kind, cleaning.near_threshold) if kind != "none" else None
 
@@ -142,14 +147,14 @@ class Duplicates:
         if self._seen is None:
             yield from documents_of
             return
-        for source in task.earlier[len(self._fed) :]:
+        for source in task.earlier[self._fed :]:
             for document in documents(source, cleaning=self._cleaning):
                 self._seen.is_duplicate(document.text)
-            self._fed.append(source)
+            self._fed += 1
         for document in documents_of:
             if not self._seen.is_duplicate(document.text):
                 yield document
-        self._fed.append(task.source)
+        self._fed += 1
 
 
 def build_store(task: StoreTask, duplicates: Duplicates | None = None, progress: Progress = silent) -> Store:
@@ -160,9 +165,9 @@ def build_store(task: StoreTask, duplicates: Duplicates | None = None, progress:
         RunError: when the disk is full or a place stops answering; a later build goes on from there.
     """
     folder = task.folder
-    if not (folder / "store.json").exists():
+    if not task.built:
         with locked(folder):
-            if not (folder / "store.json").exists():
+            if not task.built:
                 for number, piece in enumerate(pieces(task)):
                     build_piece(task, number, piece, duplicates or Duplicates(task.cleaning), progress)
                 assemble(task)

@@ -27,6 +27,10 @@ Trouble = Callable[[str], None]
 Done = TypeVar("Done")
 
 
+def unheard(_: str) -> None:
+    """For places that are only looked at: what keeps them is told when it ends badly."""
+
+
 def patiently(action: Callable[[], Done], place: str, patience: float, trouble: Trouble) -> Done:
     """What `action` gives, which is done again while `place` does not answer; see `persistent`.
 

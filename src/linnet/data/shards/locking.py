@@ -8,6 +8,7 @@ locking; where it is not, two machines must not be given the same piece.
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,3 +31,18 @@ def locked(folder: Path, shared: bool = False) -> Iterator[None]:
         raise unwritable(folder.parent, error) from None
     with handle:
         yield
+
+
+def taken(lock: Path) -> int | None:
+    """A lock's file, open and held alone until it is closed; None when somebody else holds it. Waits for nobody.
+
+    Raises:
+        OSError: when it cannot be opened.
+    """
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle

@@ -7,7 +7,6 @@ ends by itself when whoever started it is gone, because its input then closes.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import os
 import pickle
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from linnet.config import RunError
 from linnet.data.settings import Cleaning, Source
+from linnet.data.shards.locking import taken
 
 if TYPE_CHECKING:
     from linnet.data.shards.stream_folder import Start
@@ -121,11 +121,8 @@ class Maker:
 def _free(lock: Path) -> bool:
     """Whether nobody holds a lock."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    handle = taken(lock)
+    if handle is None:
         return False
-    finally:
-        os.close(handle)
+    os.close(handle)
     return True

@@ -6,7 +6,6 @@ often, or after which other shard.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import pickle
@@ -21,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 
 from linnet.config import LinnetError, RequestError, RunError
-from linnet.data.shards.locking import locked
+from linnet.data.shards.locking import locked, taken
 from linnet.data.shards.maker import Task
 from linnet.data.shards.store import token_dtype
 from linnet.data.shards.stream_folder import Facts, Start, StreamFolder, age_of, size_of
@@ -41,10 +40,8 @@ def main() -> None:
     task: Task = pickle.load(given)
     threading.Thread(target=_end_with, args=(given,), daemon=True).start()
     folder = StreamFolder(task.folder)
-    lock = os.open(task.folder / "maker.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    lock = taken(task.folder / "maker.lock")
+    if lock is None:
         return  # another reader's process is at work
     os.nice(_NICE)
     folder.drop_leavings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from linnet.data.settings import Source
 from linnet.data.sources.documents import limit_of
@@ -36,31 +37,37 @@ class WholeProgress:
     """What part of all sources has been read: in documents where all have a number, or in bytes of files."""
 
     def __init__(self, sources: list[Source]) -> None:
-        limits = [limit_of(source) for source in sources]
-        self._sizes: dict[str, float] = {}
-        if all(limits):
-            self._sizes = {s.title: float(limit or 0) for s, limit in zip(sources, limits, strict=True)}
-        elif not any(limits):
-            sizes = {s.title: [file.size for file in files_of(s)] for s in sources}
-            if all(all(size) for size in sizes.values()):
-                self._sizes = {
-                    title: float(sum(map(int, filter(None, size)))) for title, size in sizes.items()
-                }
-        self._done = self._share = 0.0
+        self._sources = sources
+        self._begun: tuple[str, ...] = ()
+        self._share = 0.0
         self._text = 0
+
+    @cached_property
+    def _sizes(self) -> dict[str, float]:
+        """By title, none where they cannot be told; asked for when something is built, not at every start."""
+        limits = [limit_of(source) for source in self._sources]
+        if all(limits):
+            return {s.title: float(limit or 0) for s, limit in zip(self._sources, limits, strict=True)}
+        if any(limits):
+            return {}
+        sizes = {s.title: [file.size for file in files_of(s)] for s in self._sources}
+        if not all(all(size) for size in sizes.values()):
+            return {}
+        return {title: float(sum(map(int, filter(None, size)))) for title, size in sizes.items()}
 
     def part(self, source: Source, progress: Progress) -> Progress:
         """The progress of a source, told as that of all, once those before it are done."""
-        before, text, at = self._done, self._text, self._text
-        size, total = self._sizes.get(source.title, 0.0), sum(self._sizes.values())
-        self._done += size
+        earlier, text, at = self._begun, self._text, self._text
+        self._begun = (*earlier, source.title)
 
         def tell(told: BuildProgress) -> None:
             nonlocal at
             at = self._text = max(at, text + told.text_bytes)
-            share = None
+            sizes, share = self._sizes, None
+            total = sum(sizes.values())
             if total and told.share is not None:
-                share = self._share = max(self._share, (before + size * told.share) / total)
+                done = sum(sizes[title] for title in earlier) + sizes[source.title] * told.share
+                share = self._share = max(self._share, done / total)
             progress(replace(told, text_bytes=at, share=share))
 
         return tell

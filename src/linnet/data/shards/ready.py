@@ -20,21 +20,21 @@ import numpy as np
 
 from linnet.config import RequestError, RunError
 from linnet.data.settings import DataSettings, Source
-from linnet.data.shards.carrying import fetch, is_there, text_at
+from linnet.data.shards.carrying import fetch, is_there, text_at, unheard
 from linnet.data.shards.keys import cache_folder, unwritable
 from linnet.data.shards.locking import locked
 from linnet.data.shards.progress import BuildProgress, Progress
 from linnet.data.shards.store import FORMAT, SPLITS, Store, open_store, sha256_of
 from linnet.data.shards.writing import write_durably
-from linnet.data.sources.files import KINDS, File, content_of, kind_of
+from linnet.data.sources.files import File, content_of, names_files
 from linnet.data.sources.places import is_remote
+from linnet.data.sources.reading import unseen
 from linnet.data.sources.troubles import shown
 from linnet.text import Tokenizer
 
 NAME = "store.json"
 _PART = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # a file below the store's folder, and nowhere else
 _LOOKING = 10.0  # seconds that a place may fail to say whether there is a store: somebody waits for the start
-_MAGIC = re.compile(r"[*?\[]")
 
 
 def place_of(source: Source, patience: float = 0.0) -> str | None:
@@ -51,13 +51,9 @@ def place_of(source: Source, patience: float = 0.0) -> str | None:
         return str(folder) if (folder / NAME).is_file() else None
     if place != source.path.rstrip("/"):
         return place  # it names the store.json itself
-    if _MAGIC.search(place) or kind_of(place) in KINDS:
+    if names_files(place):
         return None
-    return place if is_there(f"{place}/{NAME}", min(patience, _LOOKING), _unheard) else None
-
-
-def _unheard(_: str) -> None:
-    """Looking whether there is a store is short; reading it tells of its troubles."""
+    return place if is_there(f"{place}/{NAME}", min(patience, _LOOKING), unheard) else None
 
 
 def places_of(settings: DataSettings) -> dict[str, str]:
@@ -84,8 +80,8 @@ def places_of(settings: DataSettings) -> dict[str, str]:
 def _refuse_folder_of_stores(source: Source) -> None:
     """A folder that `--out` filled holds a store for each source; it is none itself."""
     folder = Path(source.path or "").expanduser()
-    if source.path and folder.is_dir() and not (folder / "store.json").exists():
-        inside = sorted(str(path.parent) for path in folder.glob("*/store.json"))
+    if source.path and folder.is_dir() and not (folder / NAME).exists():
+        inside = sorted(str(path.parent) for path in folder.glob(f"*/{NAME}"))
         if inside:
             raise RequestError("this folder holds several stores of tokens", source.path,
                                f"name each as a source: {', '.join(inside)}")  # fmt: skip
@@ -280,16 +276,12 @@ def _fetch_all(listed: _Listed, place: str, folder: Path, patience: float, tell:
         starts, length = folder / part.starts, 8 * part.documents
         if not _has(starts, length):
             there = File(f"{place}/{part.starts}", part.starts, length, "")
-            fetch(there, starts, lambda aside: _are_starts(aside, path, listed), patience, tell, _uncounted)  # noqa: B023
+            fetch(there, starts, lambda aside: _are_starts(aside, path, listed), patience, tell, unseen)  # noqa: B023
         done += size
     try:
         write_durably(folder / NAME, listed.content)
     except OSError as error:
         raise unwritable(folder, error) from None
-
-
-def _uncounted(_: int) -> None:
-    """Document starts are small beside their shards."""
 
 
 def _has(path: Path, size: int) -> bool:

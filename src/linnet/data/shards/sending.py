@@ -25,7 +25,7 @@ import fsspec
 from linnet.config import RequestError, RunError
 from linnet.data.settings import DataSettings
 from linnet.data.shards.bins import is_token_file
-from linnet.data.shards.carrying import CHUNK, patiently
+from linnet.data.shards.carrying import CHUNK, patiently, unheard
 from linnet.data.shards.progress import BuildProgress, Progress, silent
 from linnet.data.shards.ready import place_of
 from linnet.data.shards.store import Store, sha256_of
@@ -127,7 +127,7 @@ class Destination:
                     digest.update(data)
             return digest.hexdigest()
 
-        return patiently(read, self.at(name), self.patience, _unheard)
+        return patiently(read, self.at(name), self.patience, unheard)
 
     def content(self, name: str) -> bytes | None:
         """The bytes of a small file, or None when there is none."""
@@ -142,7 +142,7 @@ class Destination:
             except FileNotFoundError:
                 return None
 
-        return patiently(read, self.at(name), self.patience, _unheard)
+        return patiently(read, self.at(name), self.patience, unheard)
 
     def put(self, path: Path, name: str, trouble: Callable[[str], None]) -> None:
         """Copy a file there, in place of what was there.
@@ -165,10 +165,6 @@ class Destination:
             sync_folder(there.parent)
         except OSError as error:
             raise cannot_write(there.parent, error) from None
-
-
-def _unheard(_: str) -> None:
-    """What is only looked at is told when it ends badly."""
 
 
 def check_request(settings: DataSettings) -> None:
@@ -236,7 +232,7 @@ def send_tokenizer(tokenizer: Tokenizer, to: Destination) -> Sent:
     with tempfile.TemporaryDirectory() as aside:
         tokenizer.save(aside)
         items = [_item(path, f"{name}/{path.name}") for path in sorted(Path(aside).iterdir())]
-        new = sum(_sent(item, to, _unheard) for item in items)
+        new = sum(_sent(item, to, unheard) for item in items)
     return Sent(tokenizer.name, to.at(name), len(items), new)
 
 

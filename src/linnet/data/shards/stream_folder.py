@@ -76,12 +76,8 @@ class StreamFolder:
         """Write down a shard; without its tokens when nobody wants them."""
         self.path.mkdir(parents=True, exist_ok=True)
         if tokens is not None:
-            aside = self.bin(facts.index).with_suffix(f".{os.getpid()}.part")
-            try:
-                aside.write_bytes(tokens.data)
-                aside.replace(self.bin(facts.index))
-            finally:
-                aside.unlink(missing_ok=True)
+            path = self.bin(facts.index)
+            _put(path, tokens.data, path.with_suffix(f".{os.getpid()}.part"))
         if facts.following is None:  # first, so that whoever finds the last shard knows that it is
             self.write("end.json", {"shards": facts.index + 1, "tokens": facts.tokens})
         self.write(f"{facts.index:08d}.json", asdict(facts))
@@ -150,11 +146,16 @@ class StreamFolder:
         """A JSON file, whole or not at all."""
         (self.path / name).parent.mkdir(parents=True, exist_ok=True)  # somebody may have cleaned up
         aside = self.path / f"{name}.{threading.get_ident()}.{os.getpid()}.part"
-        try:
-            aside.write_text(json.dumps(value), encoding="utf-8")
-            aside.replace(self.path / name)
-        finally:
-            aside.unlink(missing_ok=True)
+        _put(self.path / name, json.dumps(value).encode(), aside)
+
+
+def _put(path: Path, content: bytes | memoryview, aside: Path) -> None:
+    """Write a file whole or not at all, without waiting for the disk: what a power cut takes is made again."""
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def age_of(path: Path) -> float:

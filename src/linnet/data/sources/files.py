@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -31,7 +30,6 @@ KINDS = (*TEXT, *JSON, ".csv", ".parquet", ".tar", ".bin")
 KNOWN = "txt, md, jsonl, json, csv (these also as .gz or .zst), parquet, tar or bin"
 _NEVER_PACKED = (".parquet", ".bin")
 _SHORT_FORMS = {".tgz": ".tar.gz", ".tzst": ".tar.zst"}
-_MAGIC = re.compile(r"[*?\[]")
 _SETTLED = 2.0  # seconds; a file changed more lately may change again within the clock's step
 
 
@@ -69,19 +67,19 @@ class File:
         return shown(self.path)
 
 
-def packing_of(name: str | Path | File) -> str:
+def packing_of(name: str | Path) -> str:
     """How a file is packed, by its name: `.gz`, `.zst`, or nothing."""
     suffix = os.path.splitext(_base(name))[1]
     return suffix if suffix in PACKED else ""
 
 
-def kind_of(name: str | Path | File) -> str:
+def kind_of(name: str | Path) -> str:
     """The suffix that says what a file is, packing aside: `.jsonl` of `a.jsonl.gz`."""
     base = _base(name)
     return os.path.splitext(base.removesuffix(packing_of(name)))[1]
 
 
-def _base(name: str | Path | File) -> str:
+def _base(name: str | Path) -> str:
     base = (name if isinstance(name, str) else name.name).rpartition("/")[2].lower()
     stem, suffix = os.path.splitext(base)
     return stem + _SHORT_FORMS.get(suffix, suffix)
@@ -105,7 +103,7 @@ def files_of(source: Source) -> list[File]:
         where, mend = source.title, PARQUET_COPY
     elif places.is_remote(source.path or ""):
         found = [File(*facts) for facts in places.listing(source.path or "")]
-        if not _names_files(source.path or ""):
+        if not names_files(source.path or ""):
             found = [file for file in found if file.kind in KINDS] or found[:1]
         where, mend = shown(source.path or ""), f"give {KNOWN}"
     else:
@@ -120,9 +118,9 @@ def files_of(source: Source) -> list[File]:
     return sorted(found, key=lambda file: file.name)
 
 
-def _names_files(url: str) -> bool:
+def names_files(url: str) -> bool:
     """Whether a URL says which files it means, rather than a folder."""
-    return bool(_MAGIC.search(url)) or kind_of(url.partition("?")[0]) in KINDS
+    return bool(places.MAGIC.search(url)) or kind_of(url.partition("?")[0]) in KINDS
 
 
 def _local(word: str) -> list[File]:
@@ -132,7 +130,7 @@ def _local(word: str) -> list[File]:
         root = path
         found = [item for item in path.rglob("*") if kind_of(item) in KINDS]
     elif not path.exists() and glob.has_magic(str(path)):
-        sign = _MAGIC.search(str(path))
+        sign = places.MAGIC.search(str(path))
         root = Path(str(path)[: sign.start()].rpartition("/")[0] or ".") if sign else root
         found = [Path(name) for name in glob.glob(str(path), recursive=True)]
     else:

@@ -28,7 +28,7 @@ _EXTRAS = {
     "http": "data",
     "https": "data",
 }
-_MAGIC = re.compile(r"[*?\[]")
+MAGIC = re.compile(r"[*?\[]")
 _WEB_MAGIC = re.compile(r"[*\[]")  # a question mark begins a query there
 _VERSIONS = (
     "generation", "ETag", "etag", "md5Hash", "xet_hash", "blob_id", "Content-MD5", "LastModified",
@@ -61,7 +61,7 @@ def listing(url: str) -> list[Found]:
         raise RequestError("URLs within URLs are not read", place, "give the file as it is")
     scheme = url.partition("://")[0].lower()
     try:
-        fs, path = _filesystem(url)
+        fs, _ = _filesystem(url)
         if scheme == "hf":
             from linnet.data.sources.hub import pinned
 
@@ -97,7 +97,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
 
 def _magic(scheme: str) -> re.Pattern[str]:
-    return _WEB_MAGIC if scheme in ("http", "https") else _MAGIC
+    return _WEB_MAGIC if scheme in ("http", "https") else MAGIC
 
 
 def _bare(url: str) -> str:

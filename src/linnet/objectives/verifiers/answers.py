@@ -16,7 +16,8 @@ One rule, so that a completion has one answer however much it says, and listing 
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 How = Literal["boxed", "marker", "phrase", "tag", "number", "formula", "line", "none"]
 SHORT_LINE = 80  # characters
@@ -88,6 +89,17 @@ def marked_answer(text: str) -> Answer | None:
         if ends:
             return Answer(narrowed(_sentence(text[ends[-1] :])), "phrase")
     return None
+
+
+def expected_text(expected: str) -> str:
+    """The answer in a column's text: what a marker points at, else all of it."""
+    marked = marked_answer(expected)
+    return marked.text if marked is not None else expected.strip()
+
+
+def alternatives(expected: Any) -> Sequence[Any]:
+    """The expected answers of a row: a list accepts any of its own."""
+    return expected if isinstance(expected, (list, tuple)) else [expected]
 
 
 def narrowed(span: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from linnet.objectives.verifiers import equality
-from linnet.objectives.verifiers.answers import final_answer, marked_answer
+from linnet.objectives.verifiers.answers import alternatives, expected_text, final_answer
 from linnet.objectives.verifiers.math_workers import TookTooLong, shared_workers
 from linnet.objectives.verifiers.parallel import Budget, each
 from linnet.objectives.verifiers.settings import VerifierSettings
@@ -54,12 +54,6 @@ def _with_answer(expected: str, completion: str) -> tuple[bool | None, str]:
     return equality.decide(gold, answer), answer
 
 
-def expected_text(expected: str) -> str:
-    """The answer in a column's text: what a marker points at, else all of it."""
-    marked = marked_answer(expected)
-    return marked.text if marked is not None else expected.strip()
-
-
 def judge(
     completions: Sequence[str], expected: Sequence[Any], settings: VerifierSettings, budget: Budget
 ) -> list[float | None]:
@@ -68,7 +62,7 @@ def judge(
     undecided: list[_Open] = []
     for row, (completion, wanted) in enumerate(zip(completions, expected, strict=True)):
         found: bool | None = None if wanted is None else False
-        for text in wanted if isinstance(wanted, (list, tuple)) else [wanted]:
+        for text in alternatives(wanted):
             if text is None or found:
                 continue
             verdict, answer = _with_answer(str(text), completion)
@@ -87,7 +81,7 @@ def _only_numbers(
 ) -> list[float | None]:
     """None where the expected answer is no number at all: numeric does not apply there."""
     for row, wanted in enumerate(expected):
-        texts = wanted if isinstance(wanted, (list, tuple)) else [wanted]
+        texts = alternatives(wanted)
         golds = [equality.read_gold(expected_text(str(text))) for text in texts if text is not None]
         if golds and all(gold.value is None and gold.clock is None for gold in golds) and not rewards[row]:
             rewards[row] = None

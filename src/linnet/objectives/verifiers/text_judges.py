@@ -14,10 +14,9 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import regex
-
 from linnet.config import RequestError
-from linnet.objectives.verifiers.answers import final_answer, marked_answer
+from linnet.data.cleaning.patterns import compiled
+from linnet.objectives.verifiers.answers import alternatives, expected_text, final_answer, marked_answer
 from linnet.objectives.verifiers.parallel import Budget
 
 _TAG_NAME = re.compile(r"[A-Za-z][\w-]*")
@@ -30,16 +29,11 @@ def normalised(text: str) -> str:
 
 def exact(completion: str, expected: Any, strict: bool) -> float:
     """1 when the completion's answer is the expected text, or one of a list of texts."""
-    wanted = expected if isinstance(expected, (list, tuple)) else [expected]
+    wanted = alternatives(expected)
     if strict:
         return float(any(completion == str(text) for text in wanted))
     answer = normalised(final_answer(completion, number=False).text) or normalised(completion)
-    return float(bool(answer) and any(answer == _gold_text(str(text)) for text in wanted))
-
-
-def _gold_text(expected: str) -> str:
-    marked = marked_answer(expected)
-    return normalised(marked.text if marked else expected)
+    return float(bool(answer) and any(answer == normalised(expected_text(str(text))) for text in wanted))
 
 
 def regex_judge(pattern: str, seconds: float, title: str) -> Callable[[str, Budget], float | None]:
@@ -48,17 +42,13 @@ def regex_judge(pattern: str, seconds: float, title: str) -> Callable[[str, Budg
     Raises:
         RequestError: when it is not a pattern.
     """
-    try:
-        compiled = regex.compile(pattern)
-    except (regex.error, RecursionError, OverflowError) as error:
-        raise RequestError(f"{pattern!r} is not a regular expression ({error})", f"verifier {title}",
-                           "see Python's re module") from None  # fmt: skip
+    search = compiled(pattern, f"verifier {title}").search
 
     def judge(completion: str, budget: Budget) -> float | None:
         if budget.left <= 0:
             return None
         try:
-            return float(compiled.search(completion, timeout=min(seconds, budget.left)) is not None)
+            return float(search(completion, timeout=min(seconds, budget.left)) is not None)
         except TimeoutError:
             budget.tell(f"verifier {title}: the pattern takes more than {seconds:g} seconds on a completion; "
                         "make it simpler (a repetition inside a repetition is the usual reason)")  # fmt: skip
@@ -79,7 +69,7 @@ def format_judge(wanted: str, partial: bool, title: str) -> Callable[[str], floa
         RequestError: when a name cannot be a tag's.
     """
     if wanted.strip() == "boxed":
-        return lambda completion: float((_boxed(completion) or "") != "")
+        return lambda completion: float(bool(_boxed(completion)))
     tags = [name.strip() for name in wanted.split(",")]
     for name in tags:
         if not _TAG_NAME.fullmatch(name):
