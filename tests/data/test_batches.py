@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from linnet.config import RequestError
-from linnet.data.batches import IGNORE, Batch, Windows, document_layout, validation_batches
+from linnet.data.batches import IGNORE, Batch, Windows, document_layout, spread
 from linnet.data.peek import describe
 from linnet.data.shards.store import Shard, Span, Split
 from linnet.data.training import TrainBatches
@@ -145,7 +145,7 @@ def test_without_document_masks_there_is_no_layout(tmp_path: Path, corpus: np.nd
 
 def test_validation_covers_every_token_once(tmp_path: Path, corpus: np.ndarray) -> None:
     windows = windows_of(tmp_path, corpus)
-    parts = validation_batches(windows, 7)
+    parts = spread(windows.count, 7)
     assert np.array_equal(np.concatenate(parts), np.arange(windows.count))
     assert sum(windows.batch(part).counted for part in parts) == len(corpus)
 
@@ -153,7 +153,7 @@ def test_validation_covers_every_token_once(tmp_path: Path, corpus: np.ndarray) 
 def test_limited_validation_is_spread_evenly_and_never_twice(tmp_path: Path) -> None:
     windows = windows_of(tmp_path, np.arange(1, 100 * LENGTH + 1))
     for limit in (1, 2, 7, 50, 99, 100, 1000):
-        chosen = np.concatenate(validation_batches(windows, 8, limit))
+        chosen = np.concatenate(spread(windows.count, 8, limit))
         assert len(set(chosen.tolist())) == len(chosen) == min(limit, 100)
         assert limit < 2 or (chosen[0], chosen[-1]) == (0, 99)
         assert np.ptp(np.diff(chosen)) <= 1 if limit > 2 else True

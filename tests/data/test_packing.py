@@ -203,7 +203,7 @@ def test_packed_is_as_separate_logits_loss_and_gradients() -> None:
     separate.backward()
     expected_gradients = tiny.gradients(model)
     model.zero_grad()
-    loss = NextToken().loss(model, batch)
+    loss = NextToken().loss(model, batch).sum
     loss.backward()
     torch.testing.assert_close(loss, separate, rtol=1e-5, atol=1e-5)
     for name, gradient in tiny.gradients(model).items():
@@ -220,7 +220,7 @@ def test_a_batch_with_nothing_to_learn_counts_nothing_and_teaches_nothing() -> N
     for batch in (whole_epoch(packed), bucketed[0]):
         assert batch.counted == 0
         model = network()
-        loss = NextToken().loss(model, batch)
+        loss = NextToken().loss(model, batch).sum
         loss.backward()
         assert loss == 0
         assert all((gradient == 0).all() for gradient in tiny.gradients(model).values())

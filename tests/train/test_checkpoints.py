@@ -87,7 +87,7 @@ def test_the_manifest_lists_every_file(trained: Path) -> None:
         "pretrain",
         "tiny",
     )
-    assert facts["val_loss"] == pytest.approx(tiny.evaluations(trained)[120])
+    assert facts["best"]["val/loss"] == pytest.approx(tiny.evaluations(trained)[120])
     assert len(facts["recipe_sha256"]) == 64
     verify(checkpoint)
 

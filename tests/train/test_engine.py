@@ -13,7 +13,7 @@ from torch import Tensor
 import tiny
 from linnet.data.batches import IGNORE, Batch
 from linnet.model import Transformer
-from linnet.objectives import NextToken
+from linnet.objectives import Loss, NextToken
 from linnet.train.engines import LocalEngine, StopRequested
 from linnet.train.engines.microbatch import CPU_TOKENS
 from linnet.train.engines.scaling import LossScale
@@ -26,8 +26,8 @@ class Spoilt(NextToken):
     def __init__(self, spoil: Callable[[Tensor], Tensor]) -> None:
         self.spoil = spoil
 
-    def loss(self, model: Transformer, batch: Batch) -> Tensor:
-        return self.spoil(super().loss(model, batch))
+    def loss(self, model: Transformer, batch: Batch) -> Loss:
+        return Loss(self.spoil(super().loss(model, batch).sum))
 
 
 class _BrokenGradient(torch.autograd.Function):
@@ -140,7 +140,7 @@ def test_micro_batches_with_unequal_counts_add_up_to_the_whole(size: int) -> Non
         torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-7)
     engine, batch = tiny.engine(), tiny.batch()
     rows = [batch.rows(row, row + 1) for row in range(8)]
-    means = [NextToken().loss(engine.model, row).item() / row.counted for row in rows]
+    means = [NextToken().loss(engine.model, row).sum.item() / row.counted for row in rows]
     assert abs(sum(means) / 8 - whole) > 1e-3
 
 

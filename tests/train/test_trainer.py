@@ -13,7 +13,7 @@ import tiny
 from linnet.config import RunError
 from linnet.data.batches import Batch
 from linnet.model import Transformer
-from linnet.objectives import NextToken
+from linnet.objectives import Loss, NextToken
 from linnet.observe import Anomaly, RunEnded, Saved, StepDone, read_events
 from linnet.recipe import live, prepare_pretraining
 from linnet.train.engines import LocalEngine, Terms
@@ -26,11 +26,11 @@ def spoil_from(step: int, monkeypatch: pytest.MonkeyPatch, until: int = 10**6) -
     """Make the loss of these steps (each of two micro-batches, from 0) not a number."""
     loss, calls = NextToken.loss, list[int]()
 
-    def spoilt(objective: NextToken, model: Transformer, batch: Batch) -> torch.Tensor:
+    def spoilt(objective: NextToken, model: Transformer, batch: Batch) -> Loss:
         if model.training:
             calls.append(1)
         bad = model.training and step <= (len(calls) - 1) // 2 < until
-        return loss(objective, model, batch) * (float("nan") if bad else 1.0)
+        return Loss(loss(objective, model, batch).sum * (float("nan") if bad else 1.0))
 
     monkeypatch.setattr(NextToken, "loss", spoilt)
 

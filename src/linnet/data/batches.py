@@ -9,8 +9,9 @@ token), so the first token of a document and its EOS are learned like all others
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,16 +27,20 @@ class Batch:
     """Sequences for one step, or a part of them.
 
     tokens, targets: [B, T] int64; a target of IGNORE is not counted. positions, documents:
-    [B, T] int64, or None when each row is one document from position 0.
+    [B, T] int64, or None when each row is one document from position 0. columns: what else an
+    objective needs of each row, [B, ...]. group: so many neighbouring rows belong together and are
+    never parted; a batch's length, and its parts, are counted in groups.
     """
 
     tokens: Tensor
     targets: Tensor
     positions: Tensor | None = None
     documents: Tensor | None = None
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+    group: int = 1
 
     def __len__(self) -> int:
-        return self.tokens.shape[0]
+        return self.tokens.shape[0] // self.group
 
     @property
     def counted(self) -> int:
@@ -43,8 +48,8 @@ class Batch:
         return int((self.targets != IGNORE).sum())
 
     def rows(self, start: int, stop: int) -> Batch:
-        """A part of the batch."""
-        return self._each(lambda value: value[start:stop])
+        """A part of the batch, in groups."""
+        return self._each(lambda value: value[start * self.group : stop * self.group])
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device; from pinned memory without waiting."""
@@ -56,8 +61,36 @@ class Batch:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         names = ("tokens", "targets", "positions", "documents")
-        present = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return replace(self, **{name: change(value) for name, value in present.items()})
+        present = {name: change(getattr(self, name)) for name in names if getattr(self, name) is not None}
+        columns = {name: change(value) for name, value in self.columns.items()}
+        return Batch(**present, columns=columns, group=self.group)
+
+
+class Batches(Protocol):
+    """What a stage trains on: the batch of every step, as a pure function of (data, seed, step)."""
+
+    def stream(
+        self, start: int, stop: int, workers: int = 0, pin: bool = False
+    ) -> Generator[Batch, None, None]:
+        """Batches of steps start..stop, made ahead by `workers` threads; ends early when the data is used up."""
+
+    def stop_when(self, interrupted: Callable[[], bool]) -> None:
+        """End every waiting for data with an error once this is true."""
+
+    def fingerprint(self, step: int) -> str:
+        """What decides the tokens of all samples before a step, the sources' bytes apart."""
+
+    def state(self, step: int) -> dict[str, Any]:
+        """What a run that is resumed at a step needs to find its samples."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take in what `state` gave."""
+
+    def passes(self, step: int) -> dict[str, float]:
+        """How often each source has been passed after a step, where that is known."""
+
+    def news(self, before: int, after: int) -> list[str]:
+        """What a person should know of the data of the steps from `before` to `after`, a line each."""
 
 
 class Windows:
@@ -92,6 +125,10 @@ class Windows:
         rows = self.rows(windows)
         return collate(rows, self.length, self.eos_id, self.document_mask)
 
+    def batches(self, size: int, limit: int | None = None) -> Iterator[Batch]:
+        """Batches for evaluation: the same at every one, the windows evenly spread when limited."""
+        return (self.batch(chosen) for chosen in spread(self.count, size, limit))
+
 
 def collate(rows: list[np.ndarray], length: int, eos_id: int, document_mask: bool) -> Batch:
     """The batch of sequences [at most length + 1 ids each]; shorter ones are filled with what is not counted."""
@@ -104,7 +141,8 @@ def collate(rows: list[np.ndarray], length: int, eos_id: int, document_mask: boo
     if not document_mask:
         return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
     documents, positions = document_layout(inputs, eos_id)
-    return Batch(*map(torch.from_numpy, (inputs, targets, positions, documents)))
+    laid = [torch.from_numpy(value) for value in (inputs, targets, positions, documents)]
+    return Batch(laid[0], laid[1], laid[2], laid[3])
 
 
 def document_layout(tokens: np.ndarray, eos_id: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,10 +154,8 @@ def document_layout(tokens: np.ndarray, eos_id: int) -> tuple[np.ndarray, np.nda
     return documents, index - begin
 
 
-def validation_batches(windows: Windows, batch_size: int, limit: int | None = None) -> list[np.ndarray]:
-    """The windows of each evaluation batch: the same at every evaluation, evenly spread when limited."""
-    count = windows.count if limit is None else min(limit, windows.count)
-    chosen = (
-        np.linspace(0, windows.count - 1, count).round().astype(np.int64) if count else np.empty(0, np.int64)
-    )
-    return [chosen[begin : begin + batch_size] for begin in range(0, count, batch_size)]
+def spread(count: int, size: int, limit: int | None = None) -> list[np.ndarray]:
+    """At most `limit` of `count` numbers, evenly spread, in parts of `size`."""
+    kept = count if limit is None else min(limit, count)
+    chosen = np.linspace(0, count - 1, kept).round().astype(np.int64) if kept else np.empty(0, np.int64)
+    return [chosen[begin : begin + size] for begin in range(0, kept, size)]

@@ -149,7 +149,8 @@ class PackedExamples:
             for document, (begin, end) in enumerate(zip(begins, [*ends, self.row_length], strict=True)):
                 positions[row, begin:end] = along[: end - begin]
                 documents[row, begin:end] = document
-        return Batch(*map(torch.from_numpy, (tokens, targets, positions, documents)))
+        laid = [torch.from_numpy(value) for value in (tokens, targets, positions, documents)]
+        return Batch(laid[0], laid[1], laid[2], laid[3])
 
     @property
     def waste(self) -> float:

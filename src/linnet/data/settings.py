@@ -13,6 +13,7 @@ from linnet.config import Layers, RequestError, Section, validate
 from linnet.data.sources.troubles import shown
 
 ALL = "all"  # the domain of a recipe that names none
+WORLD = ("document", "domain_document", "instruction", "preference", "request", "problem")
 
 
 class Source(Section):
@@ -21,7 +22,8 @@ class Source(Section):
     `path` is a file, a folder or a glob, here or far away (`s3://`, `gs://`, `hf://`, `https://`): txt,
     jsonl, json (also packed as gz or zst), parquet, tar; nanoGPT's bin. `dataset` is a Hugging Face
     dataset's name, with its configuration in `name` and its `split`. `builtin` is `world`, the generated
-    small world. `text_template` puts a document together from several fields: "{title}\\n\\n{body}".
+    small world, of which `name` picks a part: `document` (for pretraining), `domain_document`, `instruction`,
+    `preference`, `request` or `problem`; by default what the stage needs. `text_template` puts a document together from several fields: "{title}\\n\\n{body}".
     `filter` keeps the rows for which an expression over their fields is true. `documents` is the most
     that are taken. `streaming` makes shards just in time instead of beforehand. `weight` is the source's
     part of its domain, `max_epochs` how often it may be passed when `when_exhausted` is not repeat.
@@ -68,6 +70,8 @@ class Source(Section):
             raise ValueError(f"a source is one of path, dataset, builtin; here: {found}")
         if self.builtin not in (None, "world"):
             raise ValueError(f"there is no built-in data {self.builtin!r}; write builtin: world")
+        if self.builtin and self.name not in (None, *WORLD):
+            raise ValueError(f"the built-in world has no {self.name!r}; it has {', '.join(WORLD)}")
         if self.builtin and self.streaming:
             raise ValueError("the built-in world is made whole in seconds; leave out streaming")
         if self.filter is not None:
@@ -91,7 +95,9 @@ class Source(Section):
             return self.label
         if self.dataset:
             return self.dataset if self.name is None else f"{self.dataset}/{self.name}"
-        return shown(self.path) if self.path else f"builtin:{self.builtin}"
+        if self.path:
+            return shown(self.path)
+        return f"builtin:{self.builtin}" if self.name is None else f"builtin:{self.builtin}/{self.name}"
 
 
 def _check_filter(expression: str) -> None:
@@ -138,7 +144,7 @@ def _as_tuple(value: Any) -> Any:
 Sources = Annotated[tuple[Source, ...], BeforeValidator(_as_sources)]
 
 
-def _check_sum(weights: Mapping[str, float | None], of: str) -> None:
+def check_sum(weights: Mapping[str, float | None], of: str) -> None:
     """Refuse weights of which some are missing, or that add up to neither 1 nor 100."""
     missing = [name for name, weight in weights.items() if weight is None]
     given = [weight for weight in weights.values() if weight is not None]
@@ -160,7 +166,7 @@ class Domain(Section):
 
     @model_validator(mode="after")
     def _weights_add_up(self) -> Domain:
-        _check_sum({source.title: source.weight for source in self.sources}, "the weights of its sources")
+        check_sum({source.title: source.weight for source in self.sources}, "the weights of its sources")
         return self
 
 
@@ -277,13 +283,13 @@ class DataSettings(Section):
     def _one_mixture(self) -> DataSettings:
         if bool(self.sources) == bool(self.domains):
             raise ValueError("give 'sources' or 'domains', one of the two")
-        _check_sum(
+        check_sum(
             {name: domain.weight for name, domain in self.by_domain.items()}, "the weights of the domains"
         )
         if self.domains and len(self.domains) > 1 and any(d.weight is None for d in self.domains.values()):
             raise ValueError("each of the domains needs a weight; make them add up to 100")
         if self.sources:
-            _check_sum({source.title: source.weight for source in self.sources}, "the weights of the sources")
+            check_sum({source.title: source.weight for source in self.sources}, "the weights of the sources")
         self._check_names()
         self._check_schedule()
         for domain in self.by_domain.values():
@@ -310,7 +316,7 @@ class DataSettings(Section):
             if phase.weights.keys() != self.domains.keys():
                 raise ValueError(f"the phase at {phase.start:g} must weigh exactly the domains "
                                  f"{', '.join(self.domains) or '(there are none)'}")  # fmt: skip
-            _check_sum(phase.weights, f"the weights of the phase at {phase.start:g}")
+            check_sum(phase.weights, f"the weights of the phase at {phase.start:g}")
 
     @property
     def by_domain(self) -> dict[str, Domain]:

@@ -8,15 +8,12 @@ behind, be ended by a scheduler's signal to all processes, or run out of shared 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
+from linnet.data.ahead import made_ahead
 from linnet.data.batches import Batch, Windows, collate
 from linnet.data.mixture import Mixture, exactly
 from linnet.data.sequences import Place, Sequences, WholeSequences
@@ -139,44 +136,15 @@ class TrainBatches:
         Args:
             pin: put them in page-locked memory; for CUDA devices.
         """
-        steps = range(start, stop)
         first = start * self.batch_size
         weights, served = self.mixture.weights_at(first), self.mixture.served(first)
         for source, weight, index in zip(self.sources, weights, served, strict=True):
             if weight:
                 source.prepare(index)
-        make = self._pinned if pin else self._made
-        if not workers:
-            for step in steps:
-                if (batch := make(step)) is None:
-                    return
-                yield batch
-            return
-        begin = partial(torch.cuda.set_device, torch.cuda.current_device()) if pin else None
-        pool = ThreadPoolExecutor(workers, "batches", begin)
-        ahead: deque[Future[Batch | None]] = deque()
-        try:
-            for step in steps:
-                ahead.append(pool.submit(make, step))
-                if len(ahead) > 2 * workers:
-                    if (batch := ahead.popleft().result()) is None:
-                        return
-                    yield batch
-            while ahead:
-                if (batch := ahead.popleft().result()) is None:
-                    return
-                yield batch
-        finally:
-            for waiting in ahead:
-                waiting.cancel()
-            pool.shutdown(wait=True)
+        yield from made_ahead(self._made, range(start, stop), workers, pin)
 
     def _made(self, step: int) -> Batch | None:
         try:
             return self[step]
         except IndexError:
             return None
-
-    def _pinned(self, step: int) -> Batch | None:
-        batch = self._made(step)
-        return batch and batch.pin_memory()

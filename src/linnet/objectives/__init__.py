@@ -1,6 +1,6 @@
 """What is minimised."""
 
 from linnet.objectives.next_token import NextToken
-from linnet.objectives.objective import Objective
+from linnet.objectives.objective import Loss, Objective, Plain
 
-__all__ = ["NextToken", "Objective"]
+__all__ = ["Loss", "NextToken", "Objective", "Plain"]

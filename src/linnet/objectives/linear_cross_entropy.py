@@ -73,7 +73,7 @@ def linear_cross_entropy(
     Raises:
         ValueError: shapes do not fit, or `chunk_tokens` is below 1.
     """
-    chunk = _checked_chunk(hidden, weight, targets, chunk_tokens)
+    chunk = checked_chunk(hidden, weight, targets, chunk_tokens)
     if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
         return _LinearCrossEntropy.apply(hidden, weight, targets, ignore_index, chunk)
     return per_token_losses(
@@ -95,7 +95,7 @@ def per_token_losses(
 
     Arguments and errors as in `linear_cross_entropy`.
     """
-    chunk = _checked_chunk(hidden, weight, targets, chunk_tokens)
+    chunk = checked_chunk(hidden, weight, targets, chunk_tokens)
     return _evaluate(hidden, weight, targets, ignore_index, chunk, (False, False)).losses
 
 
@@ -124,7 +124,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return scaled[0], scaled[1], None, None, None
 
 
-def _checked_chunk(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int | None) -> int:
+def checked_chunk(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int | None) -> int:
     if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(
             f"hidden [N, D] and weight [V, D] do not fit: {tuple(hidden.shape)}, {tuple(weight.shape)}"
@@ -211,9 +211,9 @@ def _over_chunks(
             logits, targets[part], None if counted is None else counted[part], scale, any(wanted)
         )
         if hidden_gradient is not None:
-            _product_into(hidden_gradient[part], logits, matrix)
+            product_into(hidden_gradient[part], logits, matrix)
         if weight_gradient is not None:
-            _add_product(weight_gradient, rows, hidden[part])
+            add_product(weight_gradient, rows, hidden[part])
 
     if scale != 1.0:
         for gradient in (hidden_gradient, weight_gradient):
@@ -222,7 +222,7 @@ def _over_chunks(
     return _Result(losses, hidden_gradient, weight_gradient)
 
 
-def _product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
+def product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
     """out = left @ right, in `out`'s precision even where that is above the operands'."""
     if out.dtype == left.dtype:
         torch.mm(left, right, out=out)
@@ -232,7 +232,7 @@ def _product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
         torch.mm(left.to(out.dtype), right.to(out.dtype), out=out)
 
 
-def _add_product(total: Tensor, logit_gradient: Tensor, hidden: Tensor) -> None:
+def add_product(total: Tensor, logit_gradient: Tensor, hidden: Tensor) -> None:
     """total [V, D] += logit_gradient[:, :V].T @ hidden; logit_gradient is [C, V and padding].
 
     The padding goes into the product for the sake of its speed; the rows it makes are left behind.
@@ -250,7 +250,7 @@ def _add_product(total: Tensor, logit_gradient: Tensor, hidden: Tensor) -> None:
     for start in range(0, total.shape[0], step):
         columns = logit_gradient[:, start : start + step]
         piece = product[: columns.shape[1]]
-        _product_into(piece, columns.t(), hidden)
+        product_into(piece, columns.t(), hidden)
         target = total[start : start + step]
         target += exact[: len(target)].copy_(piece[: len(target)])
 

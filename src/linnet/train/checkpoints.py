@@ -2,8 +2,10 @@
 
     step-00000500/
       model/          a stock Hugging Face folder: config, safetensors, tokenizer, generation config
-      state/          optimizer state (torch.distributed.checkpoint, so that it can be resharded)
-                      and trainer.json: step, data cursor, best so far, loss scale
+      adapter/        of a model with an adapter: PEFT's files; model/ holds the merged model
+      state/          optimizer state (torch.distributed.checkpoint, so that it can be resharded),
+                      trainer.json: step, data cursor, best so far, loss scale; and what an
+                      objective keeps from step to step (rollouts): objective.safetensors
       manifest.json   written last: size and sha256 of every file, step, tokens, recipe hash, parent
 
 It is written under another name, synced and renamed, so a kill or a full disk leaves the
@@ -16,24 +18,26 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from linnet import __version__
 from linnet.config import RequestError, RunError
 from linnet.data.shards.store import sha256_of
 from linnet.data.shards.writing import sync_folder
-from linnet.model import Transformer, save_model
+from linnet.model import Transformer, lora, save_adapter, save_model
 from linnet.text import Tokenizer
 
 FORMAT = 1
+_OBJECTIVE = "objective.safetensors"
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,17 @@ class Checkpoint:
     def trainer_state(self) -> dict[str, Any]:
         """What the trainer put into `state/trainer.json`."""
         return json.loads((self.path / "state" / "trainer.json").read_text(encoding="utf-8"))
+
+    @property
+    def adapter_folder(self) -> Path | None:
+        """The adapter in PEFT's format, where the model has one."""
+        folder = self.path / "adapter"
+        return folder if folder.is_dir() else None
+
+    def objective_state(self) -> dict[str, Tensor]:
+        """What the objective put into `state/`."""
+        file = self.path / "state" / _OBJECTIVE
+        return load_file(file) if file.exists() else {}
 
     def load_tensors(self, into: dict[str, Tensor]) -> None:
         """Fill the given tensors in place from `state/`."""
@@ -82,6 +97,8 @@ class CheckpointFolder:
         tensors: dict[str, Tensor],
         trainer: dict[str, Any],
         facts: dict[str, Any],
+        objective: Mapping[str, Tensor] | None = None,
+        base: str = "",
     ) -> Checkpoint:
         """Write a checkpoint; it is whole when this returns, and absent when this raises.
 
@@ -89,6 +106,8 @@ class CheckpointFolder:
             tensors: optimizer state by name.
             trainer: what the trainer needs to go on; JSON.
             facts: what the manifest should say besides (tokens, recipe hash, parent).
+            objective: what the objective needs to go on.
+            base: of an adapter, the stock model that is adapted.
 
         Raises:
             RunError: when the disk is full or the folder cannot be written; earlier checkpoints are intact.
@@ -99,13 +118,11 @@ class CheckpointFolder:
             self.clean()
             (aside / "model").mkdir(parents=True)
             (aside / "state").mkdir()
-            save_model(
-                model, aside / "model",
-                eos_id=tokenizer.eos_id, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id,
-            )  # fmt: skip
-            tokenizer.save(aside / "model")
+            _save_model(model, tokenizer, aside, base)
             with _one_process():
                 dcp.save(dict(tensors), checkpoint_id=aside / "state", no_dist=True)
+            if objective:
+                save_file(dict(objective), aside / "state" / _OBJECTIVE)
             (aside / "state" / "trainer.json").write_text(json.dumps(trainer, indent=1), encoding="utf-8")
             manifest = self._manifest(aside, step, facts)
             (aside / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -154,10 +171,28 @@ class CheckpointFolder:
         found = self.all()
         return found[-1] if found else None
 
-    def mark_best(self, step: int, loss: float) -> None:
-        """Name the best checkpoint in `best.json`."""
+    def chosen(self, which: Literal["last", "best"]) -> Checkpoint:
+        """The checkpoint that a finished stage hands on: its last, or its best where one was recorded.
+
+        Raises:
+            RunError: when there is none.
+        """
+        found = {checkpoint.step: checkpoint for checkpoint in self.all()}
+        if not found:
+            raise RunError("there is no checkpoint here", str(self.folder), "run the stage again")
+        best = self._best_step() if which == "best" else None
+        return found[best if best in found else max(found)]
+
+    def _best_step(self) -> int | None:
+        try:
+            return int(json.loads((self.folder / "best.json").read_text(encoding="utf-8"))["step"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def mark_best(self, step: int, metric: str, value: float) -> None:
+        """Name the best checkpoint, and what it is the best by, in `best.json`."""
         aside = self.folder / ".best.json.part"
-        aside.write_text(json.dumps({"step": step, "val/loss": loss}), encoding="utf-8")
+        aside.write_text(json.dumps({"step": step, metric: value}), encoding="utf-8")
         aside.replace(self.folder / "best.json")
 
     def retain(self, last: int, best: int | None) -> None:
@@ -175,6 +210,18 @@ class CheckpointFolder:
                 before.rename(final)
         for path in self.folder.glob(".step-*"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _save_model(model: Transformer, tokenizer: Tokenizer, folder: Path, base: str) -> None:
+    """The model as others load it, adapters merged; the adapters beside it."""
+    adapted = bool(lora.adapters(model))
+    save_model(
+        lora.merged(model) if adapted else model, folder / "model",
+        eos_id=tokenizer.eos_id, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id,
+    )  # fmt: skip
+    tokenizer.save(folder / "model")
+    if adapted:
+        save_adapter(model, folder / "adapter", base)
 
 
 def discard(path: Path) -> None:

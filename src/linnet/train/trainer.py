@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from linnet.config import LinnetError, RequestError, RunError
-from linnet.data.batches import Batch, Windows, validation_batches
-from linnet.data.training import TrainBatches
+from linnet.data.batches import Batch, Batches
 from linnet.objectives import Objective
 from linnet.observe import Anomaly, Evaluated, Observer, Resumed, RunEnded, Sampled, Saved, StepDone
 from linnet.text import Tokenizer
@@ -26,6 +25,7 @@ from linnet.train.meter import Meter
 from linnet.train.schedules import Schedule, schedule
 from linnet.train.settings import TrainSettings
 from linnet.train.stopping import StopSignals
+from linnet.train.validation import Validation
 
 Outcome = Literal["finished", "early stopping", "stopped"]
 SKIPPED_IN_A_ROW = 25  # a loss scale of 65,536 has halved to nothing useful by then
@@ -33,11 +33,11 @@ SKIPPED_IN_A_ROW = 25  # a loss scale of 65,536 has halved to nothing useful by 
 
 @dataclass
 class Progress:
-    """What a run has come to, besides weights and optimizer state."""
+    """What a run has come to, besides weights and optimizer state. best_score: see Evaluation."""
 
     step: int = 0
     tokens: int = 0
-    best_loss: float = math.inf
+    best_score: float = math.inf
     best_step: int | None = None
     evaluations_since_best: int = 0
     evaluated_at: int = -1
@@ -50,16 +50,17 @@ class Trainer:
     """One stage: an engine, an objective, its data, and when to look and save.
 
     Args:
-        validation: held-out windows by domain. validation_weights: what each domain's loss weighs in
-            `val/loss`. data_fingerprint: what decides the bytes of all sources.
+        validation: measures the model on what is held out; None where nothing is. data_fingerprint:
+            what decides the bytes of all sources.
         sampler: turns the model into samples of text: a list of (prompt, text).
         facts: what every checkpoint's manifest should say (recipe hash, parent, model specification).
+        base: of an adapter, the stock model that is adapted.
     """
 
     engine: Engine
     objective: Objective
-    batches: TrainBatches
-    validation: Mapping[str, Windows]
+    batches: Batches
+    validation: Validation | None
     settings: TrainSettings
     total_steps: int
     tokenizer: Tokenizer
@@ -67,11 +68,11 @@ class Trainer:
     observe: Observer
     meter: Meter
     data_fingerprint: str
-    validation_weights: Mapping[str, float] = field(default_factory=dict)
     workers: int = 0
     pin_memory: bool = False
     sampler: Callable[[], Sequence[tuple[str, str]]] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    base: str = ""
     progress: Progress = field(default_factory=Progress)
 
     def run(self) -> Outcome:
@@ -113,7 +114,7 @@ class Trainer:
         s, at = self.settings, self.progress
         while True:
             # Looking and saving come first: a stop may have cut this step's evaluation short.
-            if self._due(s.eval_steps) and at.evaluated_at != at.step:
+            if self.validation and self._due(s.eval_steps) and at.evaluated_at != at.step:
                 self.evaluate(stop)
             due = self._due(s.save_steps) or self._save_is_due_by_clock() or self._is_best()
             if due and not self._is_saved():
@@ -129,7 +130,7 @@ class Trainer:
             if batch is None:
                 self._used_up()
                 continue
-            batch = self.objective.prepare(self.engine.model, batch)
+            batch = self.objective.prepare(self.engine.model, batch, at.step)
             terms = self.engine.accumulate(self.objective, batch, at.step, stop)
             learning_rate = rate(at.step)
             update = self.engine.update(terms, learning_rate)
@@ -189,6 +190,8 @@ class Trainer:
                 )  # fmt: skip
         if not terms.counted:
             self.observe(Anomaly(at.step, f"no token of step {at.step} is counted; it taught nothing"))
+        means = terms.means()
+        self.objective.heard(at.step, means)
         if at.step % self.settings.logging_steps == 0 or at.step in (1, self.total_steps):
             metrics = {
                 "train/loss": terms.mean(),
@@ -199,40 +202,33 @@ class Trainer:
             }
             passes = self.batches.passes(at.step)
             epochs = {f"data/{title}/epochs": count for title, count in passes.items()}
-            self.observe(StepDone(at.step, metrics | epochs | self.meter.read()))
-        for line in self.batches.news(at.step - 1, at.step):
+            metrics |= means | self.objective.report() | epochs | self.meter.read()
+            self.observe(StepDone(at.step, metrics))
+        for line in (*self.batches.news(at.step - 1, at.step), *self.objective.news()):
             self.observe(Anomaly(at.step, line))
 
     def evaluate(self, interrupted: Callable[[], bool] = lambda: False) -> float:
-        """Validation loss on the same sequences as every time; notes the best; shows samples of text."""
+        """Measure on what is held out, the same every time; notes the best; shows samples of text.
+
+        Returns:
+            What a better model has less of; see Evaluation.
+        """
         at = self.progress
-        losses = {domain: self._loss(windows, interrupted) for domain, windows in self.validation.items()}
-        weights = {domain: self.validation_weights.get(domain, 1.0) for domain in losses}
-        loss = sum(weights[domain] * losses[domain] for domain in losses) / sum(weights.values())
+        if self.validation is None:
+            return math.inf
+        found = self.validation(self.engine, self.objective, interrupted)
         at.evaluated_at, self._saved_step = at.step, -1  # a checkpoint of this step does not know of it yet
-        if loss < at.best_loss:
-            at.best_loss, at.evaluations_since_best = loss, 0
+        if found.score < at.best_score:
+            at.best_score, at.evaluations_since_best = found.score, 0
             at.best_step = at.step if self.settings.keep_best else None
         else:
             at.evaluations_since_best += 1
-        metrics = {"val/loss": loss, "val/ppl": _perplexity(loss)}
-        if len(losses) > 1:
-            for domain, value in losses.items():
-                metrics |= {f"val/{domain}/loss": value, f"val/{domain}/ppl": _perplexity(value)}
-        self.observe(Evaluated(at.step, metrics))
+        self.observe(Evaluated(at.step, found.metrics))
         if self.sampler is not None:
             for prompt, text in self.sampler():
                 self.observe(Sampled(at.step, prompt, text))
         self.meter.start()
-        return loss
-
-    def _loss(self, windows: Windows, interrupted: Callable[[], bool]) -> float:
-        """Mean loss over a domain's held-out sequences, or over its part of `eval_sequences` of them."""
-        size, most = self.settings.micro_batch_size, self.settings.eval_sequences
-        size = size if isinstance(size, int) else int(self.engine.numbers()["micro_batch_size"])
-        rows = validation_batches(windows, size, most and max(1, most // len(self.validation)))
-        batches = (windows.batch(chosen) for chosen in rows)
-        return self.engine.evaluate(self.objective, batches, interrupted).mean()
+        return found.score
 
     _saved_step: int = -1
     _saved_at: float = field(default_factory=time.monotonic)
@@ -248,17 +244,30 @@ class Trainer:
             "order_fingerprint": self.batches.fingerprint(at.step),
             "data": self.batches.state(at.step),
         }
-        facts = {"tokens": at.tokens, "val_loss": _finite(at.best_loss), **self.facts}
+        facts = {"tokens": at.tokens, "best": self._best(), **self.facts}
         saved = self.checkpoints.save(
-            at.step, self.engine.model, self.tokenizer, self.engine.optimizer_state(), trainer, facts
-        )
+            at.step, self.engine.model, self.tokenizer, self.engine.optimizer_state(), trainer, facts,
+            self.objective.state(), self.base,
+        )  # fmt: skip
         if at.best_step is not None:
-            self.checkpoints.mark_best(at.best_step, at.best_loss)
+            self._mark_best()
         self.checkpoints.retain(self.settings.save_total_limit, at.best_step)
         self._saved_step, self._saved_at = at.step, time.monotonic()
         self.observe(Saved(at.step, str(saved.path), time.perf_counter() - began))
         self.meter.start()
         return saved
+
+    def _best(self) -> dict[str, float]:
+        """The best that was measured, by its name."""
+        if self.validation is None or not math.isfinite(self.progress.best_score):
+            return {}
+        sign = -1 if self.validation.higher_is_better else 1
+        return {self.validation.metric: sign * self.progress.best_score}
+
+    def _mark_best(self) -> None:
+        (metric, value), *_ = self._best().items()
+        assert self.progress.best_step is not None
+        self.checkpoints.mark_best(self.progress.best_step, metric, value)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint, verified, whose model the engine already holds.
@@ -283,10 +292,11 @@ class Trainer:
         self.batches.restore(state["data"])
         self.engine.load_optimizer_state(checkpoint.load_tensors)
         self.engine.load_numbers(state["engine"])
+        self.objective.load_state(checkpoint.objective_state())
         self.progress = Progress(**state["progress"])
         self._saved_step = self.progress.step
         if self.progress.best_step is not None:  # a kill may have come between the save and this
-            self.checkpoints.mark_best(self.progress.best_step, self.progress.best_loss)
+            self._mark_best()
         self.observe(Resumed(self.progress.step, str(checkpoint.path)))
 
 
@@ -300,11 +310,3 @@ class DataLost(Exception):
     def mend(self, step: int) -> str:
         """What to do: everything up to `step` is safe."""
         return f"{self.error.mend}; step {step} is saved, and the same command goes on from it".lstrip("; ")
-
-
-def _perplexity(loss: float) -> float:
-    return math.exp(min(loss, 700.0))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -80,9 +80,10 @@ def _with_places(source: Source, split: str, world: World) -> Iterator[tuple[Map
     if source.builtin:
         from linnet.data import world as the_world
 
-        make = getattr(the_world, world)
+        name = source.name or world
+        make = getattr(the_world, name)
         for number in itertools.count():
-            yield make(split, 0, number), f"builtin:world, {world} {number}"
+            yield make(split, 0, number), f"builtin:world, {name} {number}"
     for file in files_of(source):
         for _, row, place in rows_of(file, 0, None, source.text_field, unseen):
             yield row, place

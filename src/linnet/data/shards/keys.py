@@ -48,6 +48,7 @@ def fingerprint(source: Source) -> dict[str, Any]:
     elif source.builtin:
         world = Path(__file__).parents[1] / "world"
         facts["generator"] = [sha256_of(path) for path in sorted(world.glob("*.py"))]
+        facts["part"] = source.name
     else:
         facts |= _dataset(source)
     return facts

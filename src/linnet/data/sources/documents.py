@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from itertools import islice
+from itertools import count, islice
 from string import Formatter
 from typing import Any
 
@@ -145,9 +145,13 @@ def _rows(
     if source.builtin:
         from linnet.data import world
 
-        for number, value in enumerate(world.documents(split)):
-            if number >= row:
-                yield 0, (number, {source.fields[0]: value["text"]}, f"builtin:world, document {number}")
+        if source.name not in (None, "document", "domain_document"):
+            raise RequestError(f"{source.name!r} are no documents", source.title,
+                               "write name: document or domain_document")  # fmt: skip
+        make = world.domain_document if source.name == "domain_document" else world.document
+        for number in count(row):
+            text = make(split, 0, number)["text"]
+            yield 0, (number, {source.fields[0]: text}, f"builtin:world, document {number}")
         return
     needed = dict.fromkeys(source.fields)
     needed |= dict.fromkeys(sorted(keep.fields - {"text"})) if keep else {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -19,14 +19,23 @@ class StopRequested(Exception):
 
 @dataclass(frozen=True)
 class Terms:
-    """A step's loss: its sum over counted tokens, still on the device, and how many were counted."""
+    """A step's loss: its sum over what is counted, still on the device, and how much was counted.
+
+    measures: see Loss; here over the whole step.
+    """
 
     loss_sum: Tensor
     counted: int
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
 
     def mean(self) -> float:
-        """Loss per counted token; 0 when none was counted."""
+        """Loss per counted thing; 0 when none was counted."""
         return float(self.loss_sum) / max(1, self.counted)
+
+    def means(self) -> dict[str, float]:
+        """Each measure's sum by its number; one of nothing is left out."""
+        sums = {name: value.tolist() for name, value in self.measures.items()}
+        return {name: total / count for name, (total, count) in sums.items() if count}
 
 
 @dataclass(frozen=True)

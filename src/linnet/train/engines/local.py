@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -62,8 +62,8 @@ class LocalEngine:
                 self._forget_gradients()
                 if self.micro_batch_size == 1:
                     raise RunError(
-                        "one sequence does not fit the device's memory", "pretrain.micro_batch_size",
-                        "set gradient_checkpointing=true or shorten data.sequence_length",
+                        "one sequence does not fit the device's memory", "micro_batch_size",
+                        "set the stage's gradient_checkpointing=true or shorten its data.sequence_length",
                     ) from None  # fmt: skip
             torch.cuda.empty_cache()
             self.micro_batch_size = max(1, self.micro_batch_size // 2)
@@ -76,6 +76,7 @@ class LocalEngine:
         weight = self.scale.value / max(1, counted)
         total = torch.zeros((), dtype=torch.float64 if self.device.type != "mps" else torch.float32)
         total = total.to(self.device)
+        measures: dict[str, Tensor] = {}
         for start in range(0, len(batch), self.micro_batch_size):
             if interrupted():
                 self._forget_gradients()
@@ -84,9 +85,10 @@ class LocalEngine:
             torch.manual_seed(draw_seed(self.seed, step, start))
             part = batch.rows(start, start + self.micro_batch_size).to(self.device)
             loss = objective.loss(self.model, part)
-            (loss * weight).backward()
-            total += loss.detach()
-        return Terms(total, counted)
+            (loss.sum * weight).backward()
+            total += loss.sum.detach()
+            _add(measures, loss.measures)
+        return Terms(total, counted, measures)
 
     def update(self, terms: Terms, learning_rate: float) -> Update:
         """Unscale, clip, check that all is finite, and only then apply.
@@ -123,12 +125,15 @@ class LocalEngine:
         """
         self.model.eval()
         total, counted = 0.0, 0
+        measures: dict[str, Tensor] = {}
         for batch in batches:
             if interrupted():
                 raise StopRequested
             counted += objective.counted(batch)
-            total += float(objective.loss(self.model, batch.to(self.device)))
-        return Terms(torch.tensor(total, dtype=torch.float64), counted)
+            loss = objective.loss(self.model, batch.to(self.device))
+            total += float(loss.sum)
+            _add(measures, loss.measures)
+        return Terms(torch.tensor(total, dtype=torch.float64), counted, measures)
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """Optimizer state as flat tensors: `layers.0.mlp.up_proj.weight.exp_avg` and so on."""
@@ -174,6 +179,11 @@ class LocalEngine:
             self.scale.value, self.scale.since_overflow = numbers["loss_scale"], numbers["since_overflow"]
         if self._automatic:
             self.micro_batch_size = numbers["micro_batch_size"]
+
+
+def _add(sums: dict[str, Tensor], more: Mapping[str, Tensor]) -> None:
+    for name, value in more.items():
+        sums[name] = sums[name] + value.detach() if name in sums else value.detach()
 
 
 def draw_seed(*facts: int) -> int:
