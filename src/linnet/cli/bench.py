@@ -28,10 +28,11 @@ def bench(
     """
     from linnet.hardware import choose, describe, detect
     from linnet.plan import measure_step
-    from linnet.recipe import load_recipe
+    from linnet.recipe import document_stage, load_recipe
 
     chosen = load_recipe(recipe, overrides)
-    stage = chosen.pretrain
+    stage = document_stage(chosen)
+    assert chosen.model is not None  # a recipe of fresh weights has one
     choices = choose(chosen.hardware, detect(), stage.data.sequence_length, chosen.model.attention_dropout)
     found = measure_step(chosen.model, stage, stage.data, choices, steps, warmup, chosen.seed)
     if as_json:

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_(run: Path = RUN, as_json: bool = typer.Option(False, "--json", help="For programs.")) -> None:
-    """List checkpoints with their step, tokens and validation loss.
+    """List checkpoints with their step, tokens and the best that was measured.
 
     Example: linnet checkpoints list runs/quickstart
     """
@@ -29,7 +29,7 @@ def list_(run: Path = RUN, as_json: bool = typer.Option(False, "--json", help="F
             "stage": found.manifest.get("stage"),
             "step": found.step,
             "tokens": found.manifest.get("tokens"),
-            "best_val_loss": found.manifest.get("val_loss"),
+            "best": found.manifest.get("best") or {},
             "bytes": sum(f["size"] for f in found.manifest["files"].values()),
         }
         for found in _found(run)
@@ -38,9 +38,9 @@ def list_(run: Path = RUN, as_json: bool = typer.Option(False, "--json", help="F
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        loss = "" if row["best_val_loss"] is None else f"  best val loss so far {row['best_val_loss']:.4f}"
+        best = "".join(f"  best {name} so far {value:.4f}" for name, value in row["best"].items())
         typer.echo(
-            f"{row['path']}  step {row['step']:,}  {row['tokens']:,} tokens  {row['bytes'] / 1e6:,.1f} MB{loss}"
+            f"{row['path']}  step {row['step']:,}  {row['tokens']:,} tokens  {row['bytes'] / 1e6:,.1f} MB{best}"
         )
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from linnet.data.parts import PartDone
     from linnet.data.shards.sending import Destination
     from linnet.recipe import Recipe
-    from linnet.recipe.live import Prepared
+    from linnet.recipe.documents import DocumentWork
 
 
 def part_facts(recipe: Recipe, word: str) -> dict[str, Any]:
@@ -62,12 +62,13 @@ def part_lines(facts: dict[str, Any], recipe: str) -> str:
 def destination(recipe: Recipe, out: str) -> Destination:
     """Where stores are to be copied; what cannot be done is refused before anything is built."""
     from linnet.data.shards.sending import Destination, check_request
+    from linnet.recipe import document_stage
 
-    check_request(recipe.pretrain.data)
-    return Destination(out, 60 * recipe.pretrain.data.retry_minutes)
+    check_request(document_stage(recipe).data)
+    return Destination(out, 60 * document_stage(recipe).data.retry_minutes)
 
 
-def send_stores(ready: Prepared, to: Destination) -> list[dict[str, Any]]:
+def send_stores(ready: DocumentWork, to: Destination) -> list[dict[str, Any]]:
     """Copy a recipe's stores, and the tokenizer where it was trained on them."""
     from linnet.data.shards.sending import send, send_tokenizer
     from linnet.text.settings import TRAINED
@@ -75,6 +76,6 @@ def send_stores(ready: Prepared, to: Destination) -> list[dict[str, Any]]:
     stores = {store.train.spans[0].label: store for store in ready.corpus.stores}
     with BuildLine() as line:
         sent = send(stores, to, line)
-        if ready.recipe.tokenizer.name == TRAINED:
+        if ready.recipe.tokenizer and ready.recipe.tokenizer.name == TRAINED:
             sent.append(send_tokenizer(ready.tokenizer, to))
     return [vars(one) for one in sent]

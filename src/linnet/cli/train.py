@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +30,20 @@ def train(
     recipe: str = typer.Argument(..., help="A shipped recipe's name, or a recipe file."),
     overrides: list[str] = OVERRIDES,
     run: Path = typer.Option(None, "--run", help="The run folder [default: runs/NAME]."),
+    stage: str = typer.Option(
+        None, "--stage", metavar="NAME", help="Run this stage alone; those before it must be done."
+    ),
     fresh: bool = typer.Option(
         False, "--fresh", help="Set an earlier run of this folder aside and begin again."
     ),
 ) -> None:
-    """Train a recipe in a run folder; the same command again goes on where it stopped.
+    """Train a recipe's stages in order, in a run folder; the same command again goes on where it stopped.
 
     Example: linnet train tinystories-30m pretrain.data.sources=stories.txt pretrain.duration="300 steps"
     """
     from linnet.recipe import load_recipe
 
-    _live(load_recipe(recipe, overrides), run, fresh)
+    _live(load_recipe(recipe, overrides), run, fresh, stage)
 
 
 def quickstart(
@@ -48,7 +53,7 @@ def quickstart(
         False, "--fresh", help="Set an earlier run of this folder aside and begin again."
     ),
 ) -> None:
-    """Train a small model on the built-in data, in minutes on two CPU cores, and hear it speak.
+    """Take a small model through its whole life on built-in data, in minutes on two CPU cores.
 
     Example: linnet quickstart
     """
@@ -58,9 +63,9 @@ def quickstart(
     _speak(folder)
 
 
-def _live(recipe: Recipe, run: Path | None, fresh: bool) -> Path:
+def _live(recipe: Recipe, run: Path | None, fresh: bool, stage: str | None = None) -> Path:
     from linnet.observe import Console, effective, read_events
-    from linnet.recipe import RunFolder, live
+    from linnet.recipe import RunFolder, live, table_of
 
     folder = run or Path("runs") / recipe.name
     typer.echo(f"{recipe.name} in {folder}")
@@ -68,25 +73,31 @@ def _live(recipe: Recipe, run: Path | None, fresh: bool) -> Path:
     def watch(opened: RunFolder) -> list[Console]:
         return [Console(earlier=effective(read_events(opened.events)))]
 
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     with BuildLine() as line:
-        outcome = live(recipe, folder, watch, line, fresh)
+        outcome = live(recipe, folder, watch, line, fresh, lambda look: typer.echo(look(colour)), stage)
     if outcome == "stopped":
         typer.echo("stopped with everything saved; run the same command again to go on")
         raise typer.Exit(STOPPED)
+    board = table_of(RunFolder(folder), recipe.life)
+    if board:
+        typer.echo(
+            f"\nWhat each stage came to on held-out items (▼ worse than before, beyond chance):\n\n{board}\n"
+        )
+        typer.echo(f"scoreboard: {folder / 'scoreboard.json'}")
     typer.echo(f"curves: {folder / 'curves.png'}")
-    typer.echo(f'talk to it: linnet generate {folder} --prompt "..."')
+    talk = "chat" if recipe.life != ["pretrain"] else "generate"
+    typer.echo(f"talk to it: linnet {talk} {folder}" + (' --prompt "..."' if talk == "generate" else ""))
     return folder
 
 
 def _speak(folder: Path) -> None:
-    from linnet.infer import SamplingSettings, load_generator
-
-    generator = load_generator(folder)
-    prompts = ["", "One morning", "Once there was"]
-    settings = SamplingSettings(max_new_tokens=120, temperature=0.7, top_k=50)
-    typer.echo("\nThree pieces it wrote just now (what you gave it is in [brackets]):\n")
-    for prompt, done in zip(prompts, generator.generate(prompts, settings), strict=True):
-        typer.echo(f"  [{prompt}]{done.text}\n")
+    """Show the same prompts answered by every stage."""
+    board = json.loads((folder / "scoreboard.json").read_text(encoding="utf-8"))
+    for asked in board["answers"]:
+        typer.echo(f"\n  {asked.pop('prompt')}")
+        for stage, answer in asked.items():
+            typer.echo(f"    {stage:<9} {' '.join((answer or '').split())[:160]}")
 
 
 def recipes(
@@ -108,6 +119,7 @@ def recipes(
     rows: list[dict[str, Any]] = []
     for each in shipped():
         recipe = load_recipe(each)
+        assert recipe.model is not None  # a recipe that ships begins with fresh weights
         count = count_parameters(recipe.model)
         rows.append({
             "name": each, "architecture": recipe.model.architecture, "parameters": count.total,

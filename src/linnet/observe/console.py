@@ -25,6 +25,7 @@ from linnet.observe.events import (
     RunStarted,
     Sampled,
     Saved,
+    Scored,
     StepDone,
 )
 from linnet.observe.jsonl import effective
@@ -35,6 +36,7 @@ REDRAW_SECONDS = 0.1
 SAMPLE_LINES = 6
 BAR = 20
 HEADLINES = {"train/loss": "loss", "dpo/accuracy": "accuracy", "rlvr/reward": "reward"}
+LEFT_OUT = ("_reward", "_logp", "_per_token")  # ends of metrics' names that stand in the log of events alone
 _PLAIN = str.maketrans("·━─→▁▂▃▄▅▆▇█×…", "-=->.:-=+*##x~")
 
 
@@ -67,7 +69,8 @@ class Console:
 
     def _forget(self) -> None:
         """Begin a stage: nothing has been seen of it."""
-        self._losses: list[float] = []
+        self._losses: list[float] = []  # or rewards
+        self._watched = "loss"
         self._best: tuple[float, int] | None = None
         self._unseen = 0  # steps before these were not told here
         self._first: StepDone | None = None  # the step from which the pace is taken
@@ -84,6 +87,8 @@ class Console:
             self._step(event)
         elif isinstance(event, Evaluated):
             self._evaluated(event)
+        elif isinstance(event, Scored):
+            self._scored(event)
         elif isinstance(event, Sampled):
             self._sampled(event)
         elif isinstance(event, Saved):
@@ -131,13 +136,13 @@ class Console:
             if self._start is None or stage != self._start.stage or event.step > step:
                 continue
             if isinstance(event, StepDone):
-                self._losses.append(event.metrics.get("train/loss", math.nan))
+                self._take(event)
                 self._unseen = 0
             elif isinstance(event, Evaluated):
                 self._is_best(event)
 
     def _step(self, step: StepDone) -> None:
-        self._losses.append(step.metrics.get("train/loss", math.nan))
+        self._take(step)
         self._last = step
         if self._first is None:
             self._first = step  # its time includes compilation, so the pace is taken from here
@@ -151,6 +156,12 @@ class Console:
         elif last or self._due(step):
             self._printed, self._printed_step = step.time, step.step
             self._above(self._status(step, bar=False))
+
+    def _take(self, step: StepDone) -> None:
+        """Keep what tells how the stage goes: its reward where it has one (the loss is then about 0), or its loss."""
+        self._watched = "reward" if "rlvr/reward" in step.metrics else "loss"
+        name = "rlvr/reward" if self._watched == "reward" else "train/loss"
+        self._losses.append(step.metrics.get(name, math.nan))
 
     def _due(self, step: StepDone) -> bool:
         if self._printed == -math.inf:
@@ -199,15 +210,28 @@ class Console:
     def _evaluated(self, event: Evaluated) -> None:
         first = self._best is None
         note = "  best so far" if self._is_best(event) and not first and not self._unseen else ""
-        shown = "  ".join(_metric(name, value) for name, value in _in_order(event.metrics))
+        metrics = {name: value for name, value in event.metrics.items() if not name.endswith(LEFT_OUT)}
+        shown = "  ".join(_metric(name, value) for name, value in _in_order(metrics))
         self._above(f"{self._at(event)}{shown}{note}", "green")
 
     def _is_best(self, event: Evaluated) -> bool:
-        loss = event.metrics.get("val/loss", math.nan)
-        better = math.isfinite(loss) and (self._best is None or loss < self._best[0])
+        name, sign = ("val/reward", -1) if "val/reward" in event.metrics else ("val/loss", 1)
+        value = event.metrics.get(name, math.nan)
+        better = math.isfinite(value) and (self._best is None or sign * value < sign * self._best[0])
         if better:
-            self._best = (loss, event.step)
+            self._best = (value, event.step)
         return better
+
+    def _scored(self, event: Scored) -> None:
+        """What a stage came to; the whole board is shown at the end."""
+        known = {name.removeprefix("score/"): value for name, value in event.metrics.items()}
+        shown = [
+            f"{n} {v:.2f}" if n.startswith("perplexity") else f"{n} {100 * v:.1f}%" for n, v in known.items()
+        ]
+        for line in textwrap.wrap(
+            f"{event.stage} on held-out items: {', '.join(shown)}", self._columns() - 4
+        ):
+            self._above(f"  {line}", "green")
 
     def _sampled(self, event: Sampled) -> None:
         width = min(self._columns(), 100) - 4
@@ -225,15 +249,16 @@ class Console:
         facts = [f"{end.step:,} step{'s' * (end.step != 1)}", duration(end.seconds)]
         final = [value for value in self._losses[-max(1, len(self._losses) // 50) :] if math.isfinite(value)]
         if final:
-            facts.append(f"train loss {sum(final) / len(final):.3f}")
+            facts.append(f"train {self._watched} {sum(final) / len(final):.3f}")
         if self._best:
             since = f" (seen since step {self._unseen:,})" if self._unseen else ""
-            facts.append(f"best val loss {self._best[0]:.3f} at step {self._best[1]:,}{since}")
+            facts.append(f"best val {self._watched} {self._best[0]:.3f} at step {self._best[1]:,}{since}")
         self._above(f"{_one_line(end.reason)} · {' · '.join(facts)}", "bold")
         known = [value for value in self._losses if math.isfinite(value)]
         if len(known) > 3:
-            heights = [math.log(value) if min(known) > 0 else value for value in self._losses]
-            self._above(f"  loss {known[0]:.2f} {sparkline(heights)} {known[-1]:.2f}")
+            logs = self._watched == "loss" and min(known) > 0
+            heights = [math.log(value) if logs else value for value in self._losses]
+            self._above(f"  {self._watched} {known[0]:.2f} {sparkline(heights)} {known[-1]:.2f}")
 
     # How it is written.
 

@@ -94,13 +94,8 @@ def draw(events_path: str | Path, out_png: str | Path, stage: str | None = None)
     figure.text(0.065, 0.955, title, fontsize=15, fontweight="bold", color=INK, va="center")
     figure.text(0.065, 0.918, facts, fontsize=10, color="#5b6770", va="center")
     top = figure.add_subplot(grid[0, :])
-    _loss(top, run)
-    panels = (
-        ("train/lr", "learning rate", TEAL),
-        ("train/grad_norm", "gradient norm (before clipping)", PURPLE),
-        ("train/tokens_per_sec", "tokens per second", AMBER),
-    )
-    for column, (name, label, colour) in enumerate(panels):
+    _main(top, run)
+    for column, (name, label, colour) in enumerate(_panels(run)):
         _panel(figure.add_subplot(grid[1, column], sharex=top), run, name, label, colour)
     out = Path(out_png)
     aside = out.with_name(f".{out.name}.part")
@@ -124,16 +119,36 @@ def _title(run: History) -> tuple[str, str]:
     return f"{start.recipe} · {start.stage}", "  ·  ".join(facts)
 
 
-def _loss(axes: Axes, run: History) -> None:
-    steps, losses = run.metric("train/loss")
+def _panels(run: History) -> list[tuple[str, str, str]]:
+    """The metrics of the small pictures: what tells most of the stage's kind."""
+    learning = [
+        ("train/lr", "learning rate", TEAL),
+        ("train/grad_norm", "gradient norm (before clipping)", PURPLE),
+    ]
+    if run.metric("rlvr/reward")[0]:
+        return [
+            ("rlvr/length", "tokens of a completion", TEAL),
+            ("rlvr/entropy", "entropy (nats)", AMBER),
+            learning[1],
+        ]
+    if run.metric("dpo/accuracy")[0]:
+        return [("dpo/accuracy", "accuracy", TEAL), ("dpo/margin", "margin", AMBER), learning[1]]
+    return [*learning, ("train/tokens_per_sec", "tokens per second", AMBER)]
+
+
+def _main(axes: Axes, run: History) -> None:
+    """Loss, or the reward where there is one: the loss is then about 0 however things go."""
+    rewarded = bool(run.metric("rlvr/reward")[0])
+    steps, losses = run.metric("rlvr/reward" if rewarded else "train/loss")
     _style(axes, "")
     axes.set_xlabel("step", color=INK, fontsize=9)
-    axes.set_ylabel("loss (nats per token)", color=INK, fontsize=10)
+    unit = "nats per pair" if run.metric("dpo/accuracy")[0] else "nats per token"
+    axes.set_ylabel("reward (mean)" if rewarded else f"loss ({unit})", color=INK, fontsize=10)
     _train_loss(axes, steps, losses)
-    val_steps, val_losses = run.metric("val/loss")
+    val_steps, val_losses = run.metric("val/reward" if rewarded else "val/loss")
     known = [(value, step) for step, value in zip(val_steps, val_losses, strict=True) if math.isfinite(value)]
     if known:
-        best, at = min(known)
+        best, at = max(known, key=lambda pair: (pair[0], -pair[1])) if rewarded else min(known)
         label = f"validation: best {best:.3f} at step {at:,}"
         axes.plot(val_steps, val_losses, color=VAL, marker="o", markersize=4.5, linewidth=1.4, label=label)
         axes.plot([at], [best], marker="o", markersize=10, markerfacecolor="none", color=VAL)

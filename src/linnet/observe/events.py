@@ -75,6 +75,19 @@ class Evaluated(Event):
 
 
 @dataclass(frozen=True)
+class Scored(Event):
+    """What a stage came to on held-out suites; `metrics` by name, such as `score/preference/accuracy`.
+
+    Attributes:
+        stage: whose model was measured.
+    """
+
+    metrics: Mapping[str, float]
+    stage: str = ""
+    kind: ClassVar[str] = "scored"
+
+
+@dataclass(frozen=True)
 class Sampled(Event):
     """The model wrote `text` after `prompt`."""
 
@@ -124,7 +137,7 @@ class RunEnded(Event):
 
 KINDS: dict[str, type[Event]] = {
     event.kind: event
-    for event in (RunStarted, StepDone, Evaluated, Sampled, Saved, Resumed, Anomaly, RunEnded)
+    for event in (RunStarted, StepDone, Evaluated, Scored, Sampled, Saved, Resumed, Anomaly, RunEnded)
 }
 
 

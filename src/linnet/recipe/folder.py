@@ -4,11 +4,15 @@
       recipe.yaml          what is being run, every default filled in
       commits.json         of the Hugging Face datasets that it reads
       events.jsonl         what happened, one flat JSON object a line
+      scoreboard.json      what each stage came to on held-out suites
+      curves.png           the curves of the last stage, drawn at its end
       stages/1-pretrain/checkpoints/step-00000500/
-      curves.png           the run's curves, drawn at its end
+                        curves.png     of each stage, where there are several
+                        scores.json    what it came to on held-out items, one by one
 
 The same command run again goes on where it stopped. What may change in between is what
-does not change the result of a step: how long, how often to look and save, and where.
+does not change the result of a step: how long, how often to look and save, and where; and
+everything about stages that have not begun.
 """
 
 from __future__ import annotations
@@ -17,37 +21,46 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from linnet.config import Layers, RequestError, RunError, from_file, validate
+from linnet.data.shards.writing import write_durably
+from linnet.evaluate.scoreboard import StageScores, scoreboard
 from linnet.recipe.recipe import Recipe, as_yaml
+from linnet.recipe.stages import STAGES, StageName
 from linnet.train import CheckpointFolder
 
 _MAY_CHANGE = (
-    "description",
-    "hardware",
-    "pretrain.duration",
-    "pretrain.micro_batch_size",
-    "pretrain.gradient_checkpointing",
-    "pretrain.logging_steps",
-    "pretrain.eval_steps",
-    "pretrain.sample_prompts",
-    "pretrain.sample_tokens",
-    "pretrain.save_steps",
-    "pretrain.save_minutes",
-    "pretrain.save_total_limit",
-    "pretrain.keep_best",
-    "pretrain.early_stopping_patience",
-    "pretrain.data.num_workers",
-    "pretrain.data.preprocessing_processes",
-    "pretrain.data.cache_dir",
-    "pretrain.data.cache_gb",
-    "pretrain.data.retry_minutes",
-    "pretrain.data.audit",
-)
+    "micro_batch_size",
+    "gradient_checkpointing",
+    "logging_steps",
+    "eval_steps",
+    "sample_prompts",
+    "sample_tokens",
+    "save_steps",
+    "save_minutes",
+    "save_total_limit",
+    "keep_best",
+    "early_stopping_patience",
+    "hand_on",
+    "preflight",
+    "min_refusal",
+    "max_over_refusal",
+    "gate",
+    "evaluation",
+    "check_problems",
+    "check_samples",
+    "data.num_workers",
+    "data.preprocessing_processes",
+    "data.cache_dir",
+    "data.cache_gb",
+    "data.retry_minutes",
+    "data.audit",
+)  # of every stage; its duration too, until a later stage has begun
+_OUTSIDE = ("description", "hardware", "scoreboard", "stages")
 
 _BEGINNING = (
     ".lock",
@@ -72,9 +85,31 @@ class RunFolder:
         """The picture of the curves."""
         return self.path / "curves.png"
 
+    def stage(self, number: int, name: str) -> Path:
+        """A stage's folder (numbered from 1)."""
+        return self.path / "stages" / f"{number}-{name}"
+
     def checkpoints(self, number: int, stage: str) -> CheckpointFolder:
-        """The checkpoints of a stage (numbered from 1)."""
-        return CheckpointFolder(self.path / "stages" / f"{number}-{stage}" / "checkpoints")
+        """The checkpoints of a stage."""
+        return CheckpointFolder(self.stage(number, stage) / "checkpoints")
+
+    def begun(self, life: Sequence[StageName]) -> list[StageName]:
+        """The stages that have a checkpoint, in order."""
+        return [
+            name
+            for number, name in enumerate(life, 1)
+            if any(self.checkpoints(number, name).folder.glob("step-*"))
+        ]
+
+    def scores(self, life: Sequence[str]) -> list[StageScores]:
+        """The scores of the stages that have any, in order; those of the start first."""
+        folders = [self.stage(0, "start"), *(self.stage(n, name) for n, name in enumerate(life, 1))]
+        return [found for folder in folders if (found := StageScores.load(folder)) is not None]
+
+    def write_scoreboard(self, life: Sequence[str]) -> None:
+        """Write `scoreboard.json` of the stages measured so far."""
+        text = json.dumps(scoreboard(self.scores(life)), indent=2, ensure_ascii=False)
+        write_durably(self.path / "scoreboard.json", text.encode())
 
     @property
     def commits(self) -> dict[str, str]:
@@ -117,11 +152,17 @@ class RunFolder:
             )
 
     def _compare(self, wanted: Recipe, kept: Recipe) -> None:
+        begun = self.begun(kept.life) or kept.life[:1]
+        if wanted.life[: len(begun)] != begun:
+            raise RequestError(
+                f"this run has lived {', '.join(begun)}, which is not how {', '.join(wanted.life)} begins",
+                str(self.path), "keep the order of the stages, or give another --run, or --fresh",
+            )  # fmt: skip
         before, now = _leaves(kept.model_dump(mode="json")), _leaves(wanted.model_dump(mode="json"))
         changed = [
             key
             for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE)
+            if before.get(key) != now.get(key) and not _may_change(key, begun)
         ]
         if changed:
             key = changed[0]
@@ -180,6 +221,18 @@ def read_recipe(path: Path) -> Recipe:
     """
     layers: Layers = from_file(path / "recipe.yaml")
     return validate(Recipe, layers)
+
+
+def _may_change(key: str, begun: Sequence[str]) -> bool:
+    """Whether a run may go on with another value of a key; begun: stages that have taken a step."""
+    if key.startswith(_OUTSIDE):
+        return True
+    name, _, rest = key.partition(".")
+    if name not in STAGES:
+        return False
+    if name not in begun:
+        return True
+    return rest.startswith(_MAY_CHANGE) or (rest == "duration" and name == begun[-1])
 
 
 def _short(value: Any) -> str:

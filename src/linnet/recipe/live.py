@@ -1,66 +1,44 @@
-"""Living a recipe: from its text to a trained model in a run folder.
+"""Living a recipe: from its text through all its stages to a model in a run folder.
 
-Everything that can be refused is refused before the run folder is touched.
+Everything that can be refused is refused before the run folder is touched: also what a later stage would
+trip over days from now, a dataset without the columns it needs, a verifier that is not there.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from linnet.config import RequestError, RunError
-from linnet.data.corpus import Corpus
-from linnet.data.opening import open_corpus
 from linnet.data.shards.progress import Progress as BuildObserver
-from linnet.data.shards.progress import silent
 from linnet.data.sources.hub import commits, pin
-from linnet.data.training import TrainBatches
-from linnet.hardware import Choices, choose, describe, detect, peak_flops
+from linnet.evaluate.scoreboard import StageScores
+from linnet.hardware import describe, peak_flops
 from linnet.infer import Generator, SamplingSettings
-from linnet.model import Transformer, count_parameters, flops_per_token, initialize, load_model, read_spec
-from linnet.objectives import NextToken
-from linnet.observe import Anomaly, EventLog, Observer, Observers, RunStarted, draw
+from linnet.model import (
+    Transformer,
+    count_parameters,
+    flops_per_token,
+    initialize,
+    load_adapter,
+    load_model,
+    lora,
+)
+from linnet.observe import Anomaly, EventLog, Observer, Observers, RunStarted, Scored, draw
+from linnet.recipe.conversations import check_ahead, prepare_conversations
+from linnet.recipe.documents import prepare_documents
 from linnet.recipe.folder import RunFolder
 from linnet.recipe.parts import fitting_tokenizer
 from linnet.recipe.recipe import Recipe, as_yaml
-from linnet.text import Tokenizer
-from linnet.train import Checkpoint, CheckpointFolder, Meter, Outcome, Trainer, verify
+from linnet.recipe.scores import Scorer, check_gates
+from linnet.recipe.stages import AnyStage, ChatStage, StageName
+from linnet.recipe.starts import check_start, chosen_start
+from linnet.recipe.work import Show, Start, Work
+from linnet.train import Checkpoint, Meter, Outcome, Trainer, verify
 from linnet.train.engines import LocalEngine
 
 SAMPLE_TEMPERATURE, SAMPLE_TOP_K = 0.8, 50
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A stage that is ready to run: nothing about it can still be refused."""
-
-    recipe: Recipe
-    choices: Choices
-    tokenizer: Tokenizer
-    corpus: Corpus
-    train: TrainBatches
-    total_steps: int
-
-
-def prepare_pretraining(recipe: Recipe, on_build: BuildObserver | None = None) -> Prepared:
-    """Choose for the machine, load or train the tokenizer, build or open the shards.
-
-    Raises:
-        RequestError: for anything about the recipe that cannot be had here.
-    """
-    stage = recipe.pretrain
-    choices = choose(recipe.hardware, detect(), stage.data.sequence_length, recipe.model.attention_dropout)
-    tokenizer = fitting_tokenizer(recipe)
-    corpus = open_corpus(stage.data, tokenizer, recipe.seed, on_build or silent)
-    total = corpus.steps(stage.duration, stage.train_batch_size)
-    train = corpus.batches(stage.train_batch_size, recipe.seed, total)
-    try:
-        stage.check_schedule(total)
-    except ValueError as error:
-        raise RequestError(str(error), "pretrain") from None
-    return Prepared(recipe, choices, tokenizer, corpus, train, total)
 
 
 def live(
@@ -69,6 +47,8 @@ def live(
     watch: Callable[[RunFolder], Sequence[Observer]] = lambda _: (),
     on_build: BuildObserver | None = None,
     fresh: bool = False,
+    show: Show = lambda _: None,
+    only: str | None = None,
 ) -> Outcome:
     """Run a recipe in a folder, or go on with it.
 
@@ -76,6 +56,8 @@ def live(
         watch: makes observers besides the log of events, once the folder is this run's.
         on_build: hears of the building of shards.
         fresh: set an earlier run in this folder aside and begin again.
+        show: is handed what a person should see beside the events: examples before a stage.
+        only: live this stage alone; those before it must be done.
 
     Raises:
         RequestError: the request is wrong; nothing was touched.
@@ -84,124 +66,228 @@ def live(
     run = RunFolder(folder)
     if not fresh:
         run.check(recipe)
-    if fresh or not run.checkpoints(1, "pretrain").latest():
-        _check_start(recipe)
-    if not fresh:
         pin(run.commits)
-    prepared = prepare_pretraining(recipe, on_build)
+    life = _Life(recipe, run, on_build, show)
+    names = life.to_live(only, fresh)
+    first = life.prepared(names[0]) if names else None
+    for name in names[1:]:
+        check_ahead(recipe, name, life.start(names[0]))
     if fresh:
         run.set_aside()
         run.check(recipe)
     with run.opened(recipe):
         run.keep_commits(commits())
         observers = Observers(EventLog(run.events), *watch(run))
+        outcome: Outcome = "finished"
         try:
-            outcome = pretrain(prepared, run.checkpoints(1, "pretrain"), observers)
+            life.measure_start(observers)
+            for name in names:
+                work = first or life.prepared(name)
+                first = None
+                try:
+                    outcome = life.run_stage(name, work, observers)
+                finally:
+                    work.close()
+                if outcome == "stopped":
+                    return outcome
+            life.check_all_gates()
         finally:
-            prepared.corpus.close()
             observers.close()
-        if outcome != "stopped":
-            _draw(run)
+        _draw(run, run.curves, None)
     return outcome
 
 
-def _draw(run: RunFolder) -> None:
+def _draw(run: RunFolder, picture: Path, stage: str | None) -> None:
     try:
-        draw(run.events, run.curves)
+        draw(run.events, picture, stage)
     except OSError as error:
-        raise RunError(f"the curves cannot be drawn ({error.strerror})", str(run.curves),
+        raise RunError(f"the curves cannot be drawn ({error.strerror})", str(picture),
                        "all else is saved; make room and run the same command again") from None  # fmt: skip
 
 
-def pretrain(prepared: Prepared, checkpoints: CheckpointFolder, observe: Observer) -> Outcome:
-    """The pretraining stage, from its latest checkpoint if it has one."""
-    recipe, stage = prepared.recipe, prepared.recipe.pretrain
-    checkpoints.clean()
-    latest = checkpoints.latest()
-    if latest:
-        verify(latest)
-    model = _model(recipe, latest)
-    length = stage.data.sequence_length
-    choices = prepared.choices
-    engine = LocalEngine(model, stage, choices, length, recipe.seed)
-    generator = Generator(model, prepared.tokenizer)
+class _Life:
+    """One recipe in one folder."""
+
+    def __init__(self, recipe: Recipe, run: RunFolder, on_build: BuildObserver | None, show: Show) -> None:
+        self.recipe, self.run, self.on_build, self.show = recipe, run, on_build, show
+        self.scorer = Scorer(recipe, on_build)
+
+    def number(self, name: StageName) -> int:
+        """A stage's number in the run folder; from 1."""
+        return self.recipe.life.index(name) + 1
+
+    def folder(self, name: StageName) -> Path:
+        """A stage's folder."""
+        return self.run.stage(self.number(name), name)
+
+    def to_live(self, only: str | None, fresh: bool) -> list[StageName]:
+        """The stages that are still to be lived; all others are done.
+
+        Raises:
+            RequestError: when a single stage is asked for and one before it is not done.
+        """
+        life = self.recipe.life
+        if only is not None and only not in life:
+            raise RequestError(f"this recipe has no stage {only!r}", "--stage", f"it has {', '.join(life)}")
+        left = life if fresh else [name for name in life if not self._done(name)]
+        if only is None:
+            return left
+        place = [*map(str, life)].index(only)
+        before = [name for name in left if life.index(name) < place]
+        if before:
+            raise RequestError(f"{before[0]} comes before it and is not done", f"--stage {only}",
+                               f"run --stage {before[0]} first, or leave --stage out")  # fmt: skip
+        return [life[place]] if life[place] in left else []
+
+    def _done(self, name: StageName) -> bool:
+        """Whether a stage is over for good: the next one has begun with what it handed on.
+
+        The last stage that was lived is looked at again: it may have been made longer, and what a kill
+        left half done at its end is put right.
+        """
+        life = self.recipe.life
+        return life[-1] != name and self.run.begun(life)[-1:] != [name] and name in self.run.begun(life)
+
+    def start(self, name: StageName) -> Start:
+        """What a stage begins with."""
+        recipe, stage = self.recipe, self.recipe.stage(name)
+        index = recipe.life.index(name)
+        if stage.init_from is None and index == 0:
+            assert recipe.model is not None
+            return Start(None, fitting_tokenizer(recipe), recipe.model)
+        if stage.init_from is not None:
+            return check_start(recipe, name)
+        before = recipe.life[index - 1]
+        return chosen_start(recipe, self.run.checkpoints(index, before), recipe.stage(before))
+
+    def prepared(self, name: StageName) -> Work:
+        """A stage's work, from the model that it begins with."""
+        start = self.start(name)
+        if isinstance(self.recipe.stage(name), ChatStage):
+            return prepare_conversations(self.recipe, name, start, self.show)
+        return prepare_documents(self.recipe, name, start, self.on_build)
+
+    def measure_start(self, observe: Observer) -> None:
+        """Measure the model that a life begins with, where it does not begin with fresh weights."""
+        name = self.recipe.life[0]
+        folder = self.run.stage(0, "start")
+        if not self.scorer.wanted or StageScores.load(folder) or name in self.run.begun(self.recipe.life):
+            return
+        start = self.start(name)
+        if start.folder is not None:
+            self._score("start", folder, start.folder, 0, observe)
+
+    def run_stage(self, name: StageName, work: Work, observe: Observer) -> Outcome:
+        """Train a stage from its latest checkpoint, measure what came of it, and check the gates."""
+        stage = self.recipe.stage(name)
+        outcome = self._train(name, stage, work, observe)
+        if len(self.recipe.life) > 1:
+            _draw(self.run, self.folder(name) / "curves.png", name)
+        if outcome != "stopped" and self.scorer.wanted:
+            chosen = self.run.checkpoints(self.number(name), name).chosen(stage.hand_on)
+            self._score(name, self.folder(name), chosen.model_folder, chosen.step, observe)
+        return outcome
+
+    def _score(self, title: str, folder: Path, model: Path, step: int, observe: Observer) -> None:
+        before = StageScores.load(folder)
+        if before is None or before.step != step:
+            scores = self.scorer.measure(title, model, step)
+            scores.save(folder)
+            observe(Scored(step, {f"score/{s.suite}": s.rate.value for s in scores.scores}, stage=title))
+        self.run.write_scoreboard(self.recipe.life)
+        check_gates(self.recipe, self.run, title)
+
+    def check_all_gates(self) -> None:
+        """A life that was stopped at a gate does not pass it by being run again."""
+        for name in self.recipe.life:
+            check_gates(self.recipe, self.run, name)
+
+    def _train(self, name: StageName, stage: AnyStage, work: Work, observe: Observer) -> Outcome:
+        checkpoints = self.run.checkpoints(self.number(name), name)
+        checkpoints.clean()
+        latest = checkpoints.latest()
+        if latest:
+            verify(latest)
+        start = self.start(name)
+        model = _model(self.recipe, stage, start, latest)
+        choices, length = work.choices, work.sequence_length
+        engine = LocalEngine(model, stage, choices, length * work.rows, self.recipe.seed)
+        equipped = work.equip(engine.model, self.folder(name), latest is not None)
+        spec = model.spec
+        trainer = Trainer(
+            engine=engine,
+            objective=equipped.objective,
+            batches=equipped.batches,
+            validation=equipped.validation,
+            settings=stage,
+            total_steps=work.total_steps,
+            tokenizer=work.tokenizer,
+            checkpoints=checkpoints,
+            observe=observe,
+            meter=Meter(flops_per_token(spec, length), peak_flops(choices.machine, choices.precision.value)),
+            data_fingerprint=work.fingerprint,
+            workers=stage.data.num_workers,
+            pin_memory=choices.device.value == "cuda",
+            sampler=_sampler(model, stage, work),
+            facts={
+                "stage": name,
+                "recipe": self.recipe.name,
+                "recipe_sha256": hashlib.sha256(as_yaml(self.recipe).encode()).hexdigest(),
+                "model": spec.model_dump(mode="json"),
+                "parent": str(latest.path.name) if latest else start.parent,
+            },
+            base=start.parent or "",
+        )
+        work.listeners.append(lambda line: observe(Anomaly(trainer.progress.step, line)))
+        observe(
+            RunStarted(
+                latest.step if latest else 0,
+                recipe=self.recipe.name,
+                total_steps=work.total_steps,
+                parameters=count_parameters(spec).total,
+                tokens_per_step=stage.train_batch_size * work.rows * length,
+                stage=name,
+                device=describe(choices.machine),
+                reasons=choices.lines(),
+            )
+        )
+        if latest:
+            trainer.resume(latest)
+        return trainer.run()
+
+
+def _sampler(model: Transformer, stage: AnyStage, work: Work) -> Callable[[], list[tuple[str, str]]] | None:
+    """Writes text after the stage's sample prompts."""
+    words = list(stage.sample_prompts)
+    if not stage.sample_tokens or not words:
+        return None
+    generator = Generator(model, work.tokenizer)
     settings = SamplingSettings(
-        max_new_tokens=max(1, stage.sample_tokens), temperature=SAMPLE_TEMPERATURE, top_k=SAMPLE_TOP_K
+        max_new_tokens=stage.sample_tokens, temperature=SAMPLE_TEMPERATURE, top_k=SAMPLE_TOP_K
     )
+    ids = work.prompts(words)
+    shown = [f"{word} → " for word in words] if isinstance(stage, ChatStage) else words
 
     def sample() -> list[tuple[str, str]]:
-        prompts = list(stage.sample_prompts)
-        return [
-            (p, done.text) for p, done in zip(prompts, generator.generate(prompts, settings), strict=True)
-        ]
+        return [(p, done.text) for p, done in zip(shown, generator.generate(ids, settings), strict=True)]
 
-    trainer = Trainer(
-        engine=engine,
-        objective=NextToken(),
-        batches=prepared.train,
-        validation=prepared.corpus.validation,
-        validation_weights=prepared.corpus.validation_weights,
-        settings=stage,
-        total_steps=prepared.total_steps,
-        tokenizer=prepared.tokenizer,
-        checkpoints=checkpoints,
-        observe=observe,
-        meter=Meter(
-            flops_per_token(recipe.model, length), peak_flops(choices.machine, choices.precision.value)
-        ),
-        data_fingerprint=prepared.corpus.fingerprint,
-        workers=stage.data.num_workers,
-        pin_memory=choices.device.value == "cuda",
-        sampler=sample if stage.sample_tokens and stage.sample_prompts else None,
-        facts={
-            "stage": "pretrain",
-            "recipe": recipe.name,
-            "recipe_sha256": hashlib.sha256(as_yaml(recipe).encode()).hexdigest(),
-            "model": recipe.model.model_dump(mode="json"),
-            "parent": str(latest.path.name) if latest else stage.init_from,
-        },
-    )
-    prepared.corpus.listeners.append(lambda line: observe(Anomaly(trainer.progress.step, line)))
-    observe(
-        RunStarted(
-            latest.step if latest else 0,
-            recipe=recipe.name,
-            total_steps=prepared.total_steps,
-            parameters=count_parameters(recipe.model).total,
-            tokens_per_step=stage.train_batch_size * length,
-            stage="pretrain",
-            device=describe(choices.machine),
-            reasons=choices.lines(),
-        )
-    )
-    if latest:
-        trainer.resume(latest)
-    return trainer.run()
+    return sample
 
 
-def _model(recipe: Recipe, latest: Checkpoint | None) -> Transformer:
-    if latest:
-        return load_model(latest.model_folder, recipe.model)
-    if recipe.pretrain.init_from:
-        return load_model(_model_folder(recipe.pretrain.init_from), recipe.model)
-    model = Transformer(recipe.model)
-    initialize(model, recipe.seed)
+def _model(recipe: Recipe, stage: AnyStage, start: Start, latest: Checkpoint | None) -> Transformer:
+    """The stage's model as it stands: from its latest checkpoint, or from what it begins with."""
+    if start.folder is None:
+        if latest:
+            return load_model(latest.model_folder, start.spec)
+        model = Transformer(start.spec)
+        initialize(model, recipe.seed)
+        return model
+    if stage.lora is None:
+        return load_model(latest.model_folder if latest else start.folder, start.spec)
+    model = load_model(start.folder, start.spec)
+    if latest is None:
+        lora.apply(model, stage.lora, recipe.seed)
+    else:
+        assert latest.adapter_folder is not None
+        load_adapter(model, latest.adapter_folder)
     return model
-
-
-def _check_start(recipe: Recipe) -> None:
-    """Refuse an `init_from` that is no model of the recipe's shape, before anything is touched."""
-    if not recipe.pretrain.init_from:
-        return
-    found, wanted = read_spec(_model_folder(recipe.pretrain.init_from)), recipe.model
-    for name in ("architecture", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"):
-        if getattr(found, name) != getattr(wanted, name):
-            raise RequestError(
-                f"its {name} is {getattr(found, name)} and the recipe's {getattr(wanted, name)}",
-                f"pretrain.init_from={recipe.pretrain.init_from}", f"set model.{name} to it, or give another model",
-            )  # fmt: skip
-
-
-def _model_folder(word: str) -> Path:
-    path = Path(word).expanduser()
-    return path / "model" if (path / "model" / "config.json").exists() else path

@@ -11,7 +11,7 @@ from linnet.data.parts import Part, PartDone, build_part
 from linnet.data.shards.progress import Progress, silent
 from linnet.data.sources.hub import commit_of
 from linnet.data.vocabulary import tokenizer_for
-from linnet.recipe.recipe import Recipe, load_recipe
+from linnet.recipe.recipe import Recipe, document_stage, load_recipe
 from linnet.text import Tokenizer
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ def fitting_tokenizer(recipe: Recipe) -> Tokenizer:
     Raises:
         RequestError: when it cannot be had, or the model has too little room for it.
     """
-    tokenizer = tokenizer_for(recipe.tokenizer, recipe.pretrain.data)
+    stage = document_stage(recipe)
+    assert recipe.tokenizer is not None
+    assert recipe.model is not None  # a recipe of fresh weights has both
+    tokenizer = tokenizer_for(recipe.tokenizer, stage.data)
     if tokenizer.vocab_size > recipe.model.vocab_size:
         raise RequestError(
             f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens and the model room for "
@@ -41,13 +44,14 @@ def build_recipe_part(recipe: Recipe, part: Part, progress: Progress = silent) -
     Raises:
         RequestError: also when a dataset's revision is a branch, which may move between two parts.
     """
-    for source in recipe.pretrain.data.all_sources:
+    data = document_stage(recipe).data
+    for source in data.all_sources:
         if source.dataset and not source.streaming and not _COMMIT.fullmatch(source.revision or ""):
             raise RequestError(
                 f"its revision {source.revision or 'main'!r} may name another commit before the last part runs",
                 source.title, f"set revision: {commit_of(source)}",
             )  # fmt: skip
-    return build_part(recipe.pretrain.data, fitting_tokenizer(recipe), part, progress)
+    return build_part(data, fitting_tokenizer(recipe), part, progress)
 
 
 def pieces_of(recipe: str, overrides: Sequence[str] = (), processes: int = 1) -> BuildPieces:
@@ -64,4 +68,4 @@ def pieces_of(recipe: str, overrides: Sequence[str] = (), processes: int = 1) ->
     from linnet.data.scale import BuildPieces
 
     found = load_recipe(recipe, list(overrides))
-    return BuildPieces(found.pretrain.data, fitting_tokenizer(found), processes)
+    return BuildPieces(document_stage(found).data, fitting_tokenizer(found), processes)

@@ -17,52 +17,126 @@ import yaml
 from pydantic import model_validator
 
 from linnet.config import Layers, RequestError, Section, from_file, from_overrides, from_text, validate
-from linnet.data.settings import DataSettings
+from linnet.evaluate.settings import ScoreboardSettings
 from linnet.hardware import HardwareSettings
 from linnet.model import ModelSpec
+from linnet.recipe.stages import (
+    STAGES,
+    ChatStage,
+    AnyStage,
+    DomainStage,
+    PreferenceStage,
+    PretrainStage,
+    RewardStage,
+    SafetyStage,
+    SftStage,
+    StageName,
+)
 from linnet.text.settings import TRAINED, TokenizerField
-from linnet.train import TrainSettings
 
 VERSION = 1
 
 
-class PretrainStage(TrainSettings):
-    """Next-token prediction on documents, from fresh weights or from `init_from`.
-
-    `init_from` is a checkpoint, or the folder of a stock model of the recipe's shape.
-    """
-
-    data: DataSettings
-    init_from: str | None = None
-
-
 class Recipe(Section):
-    """Everything a run needs to know."""
+    """Everything a run needs to know.
+
+    `stages` picks which of the sections below are lived, in this order; by default all that are given, in
+    the order of `STAGES`. Without `model` and `tokenizer` they are those of the first stage's `init_from`.
+    """
 
     version: int = VERSION
     name: str
     description: str = ""
     seed: int = 1337
-    tokenizer: TokenizerField
-    model: ModelSpec
+    stages: list[StageName] | None = None
+    tokenizer: TokenizerField | None = None
+    model: ModelSpec | None = None
     hardware: HardwareSettings = HardwareSettings()
-    pretrain: PretrainStage
+    pretrain: PretrainStage | None = None
+    sft: SftStage | None = None
+    safety: SafetyStage | None = None
+    dpo: PreferenceStage | None = None
+    rlvr: RewardStage | None = None
+    domain: DomainStage | None = None
+    scoreboard: ScoreboardSettings = ScoreboardSettings()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
-        length, room = self.pretrain.data.sequence_length, self.model.max_position_embeddings
-        if length > room:
+        if not self.life:
+            raise ValueError(f"there is no stage; give one of {', '.join(STAGES)}")
+        for name in self.stages or ():
+            if getattr(self, name) is None:
+                raise ValueError(f"stages names {name}, and there is no such section")
+        if len(set(self.life)) < len(self.life):
+            raise ValueError("stages names a stage twice")
+        first = self.life[0]
+        fresh = self.stage(first).init_from is None
+        if fresh and first != "pretrain":
             raise ValueError(
-                f"pretrain.data.sequence_length {length} is over model.max_position_embeddings {room}; "
-                "shorten the one or raise the other"
+                f"{first} is the first stage and needs a model to begin with; set {first}.init_from"
             )
-        trained = self.tokenizer.vocab_size
-        if self.tokenizer.name == TRAINED and trained and trained > self.model.vocab_size:
+        if fresh and (self.model is None or self.tokenizer is None):
+            missing = "model" if self.model is None else "tokenizer"
+            raise ValueError(f"{missing!r} is missing; add it, or begin with a model by {first}.init_from")
+        self._check_lengths()
+        self._check_safety()
+        return self
+
+    def _check_lengths(self) -> None:
+        if self.model is None:
+            return
+        room = self.model.max_position_embeddings
+        for name in self.life:
+            length = self.stage(name).data.sequence_length or room
+            if length > room:
+                raise ValueError(
+                    f"{name}.data.sequence_length {length} is over model.max_position_embeddings {room}; "
+                    "shorten the one or raise the other"
+                )
+        trained = self.tokenizer.vocab_size if self.tokenizer else None
+        if self.tokenizer and self.tokenizer.name == TRAINED and trained and trained > self.model.vocab_size:
             raise ValueError(
                 f"tokenizer.vocab_size {trained} is over model.vocab_size {self.model.vocab_size}; "
                 "make the model's at least as large"
             )
-        return self
+
+    def _check_safety(self) -> None:
+        stage = self.safety
+        if stage and stage.ordinary_share and stage.ordinary is None and self.sft is None:
+            raise ValueError(
+                "safety.ordinary is missing: ordinary conversations beside the requests; "
+                "add it, or set safety.ordinary_share to 0"
+            )
+
+    @property
+    def life(self) -> list[StageName]:
+        """The names of the stages that are lived, in order."""
+        if self.stages is not None:
+            return list(self.stages)
+        return [name for name in STAGES if getattr(self, name) is not None]
+
+    def stage(self, name: StageName) -> AnyStage:
+        """A stage's section.
+
+        Raises:
+            KeyError: when there is none.
+        """
+        found = getattr(self, name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+
+def document_stage(recipe: Recipe) -> PretrainStage:
+    """The stage whose documents the verbs of `linnet data` are about: pretraining.
+
+    Raises:
+        RequestError: when the recipe has none.
+    """
+    if recipe.pretrain is None:
+        raise RequestError("this recipe has no pretraining, so it has no documents", recipe.name,
+                           "give a recipe with a pretrain section")  # fmt: skip
+    return recipe.pretrain
 
 
 def shipped() -> list[str]:
@@ -120,14 +194,19 @@ def _laid_over(below: Layers, above: Layers) -> Layers:
     named_before = before.get("name") if isinstance(before, dict) else None
     if isinstance(chosen, dict) and named_before and chosen.get("name", named_before) != named_before:
         below = Layers({**below.values, "tokenizer": {}}, below.places)
-    data, chosen_data = (_section(layers.values, "pretrain", "data") for layers in (below, above))
-    gone = {"domains", "schedule"} if "sources" in chosen_data else set()
-    gone |= {"sources"} if "domains" in chosen_data else set()
-    if gone & data.keys():
-        kept = {name: value for name, value in data.items() if name not in gone}
-        stage = {**below.values["pretrain"], "data": kept}
-        below = Layers({**below.values, "pretrain": stage}, below.places)
+    for stage in ("pretrain", "domain"):
+        below = _without_replaced(below, above, stage)
     return below.over(above)
+
+
+def _without_replaced(below: Layers, above: Layers, stage: str) -> Layers:
+    data, chosen = (_section(layers.values, stage, "data") for layers in (below, above))
+    gone = {"domains", "schedule"} if "sources" in chosen else set()
+    gone |= {"sources"} if "domains" in chosen else set()
+    if not gone & data.keys():
+        return below
+    kept = {name: value for name, value in data.items() if name not in gone}
+    return Layers({**below.values, stage: {**below.values[stage], "data": kept}}, below.places)
 
 
 def _section(values: Mapping[str, Any], *path: str) -> Mapping[str, Any]:

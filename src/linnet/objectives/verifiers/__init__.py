@@ -19,9 +19,11 @@ A recipe names one by a word, or by a section (`VerifierSettings`) with `weight`
 | `format:think,answer` | the completion is these tags in order; `format:boxed`: it has a box |
 | `code` | the completion's program passes its row's tests, in a sandbox |
 | `python:path/to/file.py:function` | whatever a function of the user's own says, with any reward |
+| `model:PATH` | a model says yes (its probability), or the value of a reward model's head |
 
 Which part of a completion is its answer: `answers`. What equal means: `equality`. What the sandbox holds back
-and what it does not: `sandbox` and `code_tests`. `score` runs several over a batch, with a deadline.
+and what it does not: `sandbox` and `code_tests`. How a model judges: `model_judge`. `score` runs several over a
+batch, with a deadline.
 """
 
 from linnet.objectives.verifiers.answers import Answer, final_answer

@@ -10,14 +10,14 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_v
 
 from linnet.config import Section
 
-KINDS = ("math", "numeric", "exact", "regex", "format", "code", "python")
+KINDS = ("math", "numeric", "exact", "regex", "format", "code", "python", "model")
 ANSWER_COLUMNS = ("answer", "solution", "ground_truth")
 TEST_COLUMNS = ("test_list", "tests", "test")
 
 
 class VerifierSettings(Section):
     """One verifier: `kind` is math, numeric, exact, regex:PATTERN, format:think,answer (or format:boxed),
-    code, or python:path/to/file.py:function.
+    code, python:path/to/file.py:function, or model:PATH.
 
     `weight` is its part in the sum of rewards. `timeout_seconds` and `memory_mb` bound the judging of one
     completion (math, code, regex). `answer_column` names the column of expected answers, else the first of
@@ -25,6 +25,10 @@ class VerifierSettings(Section):
     test. `pattern` is regex's, if it does not stand in `kind`. `strict` makes exact compare every
     character. `partial` gives code the share of tests that pass and format the share of tags in place,
     instead of all or nothing. `name` is what messages and metrics call it.
+
+    For model, PATH is a run, a checkpoint or a stock model folder. A language model is asked `question`, in which
+    {prompt}, {completion} and the name of any column ({answer}) are filled in, and gives the probability of yes;
+    a reward model gives its head's value. `threshold` makes 1 of what reaches it and 0 of the rest.
     """
 
     kind: str
@@ -36,6 +40,8 @@ class VerifierSettings(Section):
     pattern: str | None = None
     strict: bool = False
     partial: bool = False
+    question: str | None = None
+    threshold: float | None = None
     name: str | None = None
 
     habits: ClassVar[Mapping[str, str]] = {
@@ -54,6 +60,15 @@ class VerifierSettings(Section):
         "solution_column": "write 'answer_column'",
         "ground_truth": "write 'answer_column'",
         "tests": "write 'test_column'",
+        "model": "write 'kind: model:PATH'",
+        "judge": "write 'kind: model:PATH'",
+        "judge_model": "write 'kind: model:PATH'",
+        "reward_model": "write 'kind: model:PATH'",
+        "reward_model_path": "write 'kind: model:PATH'",
+        "template": "write 'question'",
+        "prompt_template": "write 'question'",
+        "judge_prompt": "write 'question'",
+        "cutoff": "write 'threshold'",
     }
 
     @property
@@ -78,14 +93,14 @@ class VerifierSettings(Section):
         if self.word not in KINDS:
             known = ", ".join(KINDS)
             raise ValueError(f"there is no verifier {self.kind!r}; known: {known} (regex:PATTERN, "
-                             "format:think,answer, python:path/to/file.py:function)")  # fmt: skip
+                             "format:think,answer, python:path/to/file.py:function, model:PATH)")  # fmt: skip
         if not math.isfinite(self.weight):
             raise ValueError("a weight must be a finite number")
         if self.pattern is not None and (self.word != "regex" or ":" in self.kind):
             raise ValueError("pattern belongs to kind: regex, and is said once")
-        if self.word in ("regex", "format", "python") and not self.detail:
+        if self.word in ("regex", "format", "python", "model") and not self.detail:
             example = {"regex": r"regex:\bPATTERN\b", "format": "format:think,answer",
-                       "python": "python:rewards.py:my_reward"}[self.word]  # fmt: skip
+                       "python": "python:rewards.py:my_reward", "model": "model:runs/judge"}[self.word]  # fmt: skip
             raise ValueError(f"{self.word} needs to say what; write for example {example!r}")
         if self.word in ("math", "numeric", "exact", "code") and ":" in self.kind:
             raise ValueError(f"nothing follows a colon for {self.word}; write kind: {self.word}")
@@ -93,6 +108,12 @@ class VerifierSettings(Section):
             raise ValueError("strict belongs to kind: exact")
         if self.partial and self.word not in ("code", "format"):
             raise ValueError("partial belongs to the kinds code and format")
+        if self.word != "model" and (self.question is not None or self.threshold is not None):
+            raise ValueError("question and threshold belong to kind: model:PATH")
+        if self.question is not None and "{completion}" not in self.question:
+            raise ValueError("a question needs {completion} where the completion is to stand")
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise ValueError("a threshold must be a finite number")
         return self
 
 

@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from linnet.config import LinnetError, RequestError
 from linnet.objectives.verifiers import code_tests, math_judge
 from linnet.objectives.verifiers.completions import Columns, Completion, column_named, row_values, text_of
 from linnet.objectives.verifiers.math_workers import missing_library
+from linnet.objectives.verifiers.model_judge import ModelJudge
 from linnet.objectives.verifiers.parallel import Budget
 from linnet.objectives.verifiers.settings import ANSWER_COLUMNS, TEST_COLUMNS, VerifierSettings
 from linnet.objectives.verifiers.text_judges import exact, format_judge, regex_judge
@@ -35,6 +38,7 @@ class Verifier:
         settings: what the recipe says.
         judge: for the built-in kinds; judges texts.
         function: for the user's own; takes TRL's arguments.
+        needs: columns that `judge` reads whatever the settings say.
     """
 
     def __init__(
@@ -42,8 +46,9 @@ class Verifier:
         settings: VerifierSettings,
         judge: Judge | None = None,
         function: Callable[..., Any] | None = None,
+        needs: Sequence[str] = (),
     ) -> None:
-        self.settings, self._judge, self._function = settings, judge, function
+        self.settings, self._judge, self._function, self._needs = settings, judge, function, needs
         self._told: set[str] = set()
         self._telling = threading.Lock()
         self.__name__ = settings.title  # what TRL names its metrics after
@@ -72,6 +77,11 @@ class Verifier:
             column_named(there, self.settings.test_column, TEST_COLUMNS, self.name, "test_column")
         elif self._function is not None:
             accepted(self._function, {**there, "completion_ids": None})
+        for name in self._needs:
+            if name not in there:
+                there_are = ", ".join(sorted(columns)) or "none"
+                raise RequestError(f"verifier {self.name} reads the column {name}; there are: {there_are}",
+                                   "", "name one of these in its question")  # fmt: skip
 
     def __call__(self, completions: Sequence[Completion], **columns: Any) -> Rewards:
         """The reward of each completion, within a budget of all cores and no deadline."""
@@ -116,11 +126,16 @@ class Verifier:
         budget.tell(line)
 
 
-def resolve(settings: VerifierSettings | str) -> Verifier:
+def resolve(settings: VerifierSettings | str, device: torch.device | str | None = None) -> Verifier:
     """The verifier that a recipe's word or section stands for.
 
+    Args:
+        device: where a verifier model computes; by default CUDA where there is one, else the CPU. Whoever
+            has a GPU of its own among several gives it here: verifiers run in threads, and a thread
+            does not know which one that is.
+
     Raises:
-        RequestError: when there is none such, its pattern or file is wrong, or math-verify is missing.
+        RequestError: when there is none such, its pattern, file or model is wrong, or math-verify is missing.
     """
     if isinstance(settings, str):
         try:
@@ -133,6 +148,9 @@ def resolve(settings: VerifierSettings | str) -> Verifier:
     word = settings.word
     if word == "python":
         return Verifier(settings, function=load_function(settings.detail))
+    if word == "model":
+        judge = ModelJudge(settings, device)
+        return Verifier(settings, judge=judge, needs=judge.columns)
     if word == "math":
         _need_math_verify()
     return Verifier(settings, judge=_judge_of(settings))

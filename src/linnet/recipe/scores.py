@@ -1,0 +1,235 @@
+"""A life's suites, its gates, and what a stage's model comes to on them.
+
+Every stage's model answers the same held-out items, those of stages to come included: what instruction tuning
+taught is told by what the base model could not do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from linnet.config import RunError
+from linnet.data.conversations.kinds import Conversation, Item, Pair, Problem, Turns
+from linnet.data.conversations.reading import rows
+from linnet.data.conversations.turns import turn
+from linnet.data.opening import open_corpus
+from linnet.data.settings import ALL
+from linnet.data.shards.progress import Progress as BuildObserver
+from linnet.data.shards.progress import silent
+from linnet.evaluate.intervals import Rate
+from linnet.evaluate.refusals import judge_by_model, refusal_verifier
+from linnet.evaluate.scoreboard import StageScores
+from linnet.evaluate.suites import (
+    ExactMatch,
+    Perplexity,
+    PreferenceAccuracy,
+    Refusals,
+    Suite,
+    VerifiedReward,
+    answer_all,
+    some,
+)
+from linnet.hardware import choose, detect
+from linnet.infer import load_generator
+from linnet.recipe.conversations import stage_items
+from linnet.recipe.folder import RunFolder
+from linnet.recipe.recipe import Recipe
+from linnet.recipe.rewards import resolved
+from linnet.recipe.stages import PretrainStage, SafetyStage
+from linnet.text import Tokenizer
+
+_HARMFUL, _HARMLESS = ("harmful", "unsafe"), ("harmless", "safe")
+_SHORT = 5  # words of a reference answer that can be met exactly
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Scorer:
+    """Measures the models of a life.
+
+    Args:
+        on_build: hears of the building of shards, where held-out documents have to be made first.
+    """
+
+    def __init__(self, recipe: Recipe, on_build: BuildObserver | None = None) -> None:
+        self.recipe, self.on_build = recipe, on_build
+
+    @property
+    def wanted(self) -> bool:
+        """Pretraining alone has its validation loss; there is nothing to compare."""
+        return self.recipe.life != ["pretrain"]
+
+    def measure(self, stage: str, folder: Path, step: int) -> StageScores:
+        """All suites on the model in a folder."""
+        recipe = self.recipe
+        choices = choose(recipe.hardware, detect())
+        model = load_generator(folder, device=choices.device.value, dtype=_DTYPES[choices.precision.value])
+        scores = [score for suite in self._suites(folder) for score in suite.measure(model)]
+        prompts = recipe.scoreboard.prompts
+        turns: list[Turns] = [(turn("user", prompt),) for prompt in prompts]
+        chat = next(
+            (getattr(recipe, n).chat for n in ("sft", "safety", "dpo", "rlvr") if getattr(recipe, n)), None
+        )
+        said = answer_all(model, turns, chat, recipe.scoreboard.max_new_tokens) if chat else []
+        return StageScores(stage, step, scores, list(zip(prompts, said, strict=True)) if said else [])
+
+    def _suites(self, folder: Path) -> list[Suite]:
+        return [*self._documents(Tokenizer.load(folder)), *self._conversations]
+
+    def _documents(self, tokenizer: Tokenizer) -> list[Suite]:
+        """Perplexities: the same windows for all models of a life, which share a tokenizer."""
+        if self._held_out is None:
+            self._held_out = {}
+            for name in ("pretrain", "domain"):
+                stage = getattr(self.recipe, name)
+                if isinstance(stage, PretrainStage):
+                    corpus = open_corpus(stage.data, tokenizer, self.recipe.seed, self.on_build or silent)
+                    for domain, windows in corpus.validation.items():
+                        title = name if domain == ALL else f"{name}/{domain}"
+                        self._held_out["general" if title == "pretrain" else title] = windows
+                    corpus.close()
+        return [
+            Perplexity(title, windows, self.recipe.scoreboard.items)
+            for title, windows in self._held_out.items()
+        ]
+
+    _held_out: dict[str, Any] | None = None
+
+    @cached_property
+    def _conversations(self) -> list[Suite]:
+        recipe, board = self.recipe, self.recipe.scoreboard
+        suites: list[Suite] = []
+        if recipe.sft is not None:
+            items = [item for item in stage_items(recipe, "sft").test if _checkable(item)]
+            chosen = some(items, board.items)
+            if chosen:
+                suites.append(ExactMatch(chosen, recipe.sft.chat, board.max_new_tokens))  # type: ignore[arg-type]
+        if recipe.dpo is not None:
+            pairs = [item for item in stage_items(recipe, "dpo").test if isinstance(item, Pair)]
+            length = recipe.dpo.data.sequence_length or self._positions
+            if pairs:
+                suites.append(PreferenceAccuracy(some(pairs, board.items), recipe.dpo.chat, length))  # type: ignore[arg-type]
+        if recipe.rlvr is not None:
+            problems = [item for item in stage_items(recipe, "rlvr").test if isinstance(item, Problem)]
+            verifiers = resolved(recipe.rlvr, problems)
+            length = self._positions - recipe.rlvr.max_completion_length
+            suites.append(
+                VerifiedReward(
+                    some(problems, board.items), recipe.rlvr.chat, recipe.rlvr, verifiers, length, recipe.seed
+                )  # type: ignore[arg-type]
+            )
+        if recipe.safety is not None:
+            suites += self._safety(recipe.safety)
+        return suites
+
+    @property
+    def _positions(self) -> int:
+        if self.recipe.model is not None:
+            return self.recipe.model.max_position_embeddings
+        return 1 << 20  # a longer one than the model's is refused where it is read
+
+    def _safety(self, stage: SafetyStage) -> list[Suite]:
+        board = self.recipe.scoreboard
+        verdict = partial(judge_by_model, refusal_verifier(board.judge)) if board.judge else None
+        own = [_labelled(_asked(item), item.columns) for item in stage_items(self.recipe, "safety").test]
+        sets = {"": own}
+        for source in stage.evaluation:
+            sets[source.title] = [_labelled(_prompt(row), row) for row in rows(source)]
+        suites: list[Suite] = []
+        for name, requests in sets.items():
+            known = [request for request in requests if request is not None]
+            # As many of either kind as there may be items, so that both figures have an interval.
+            picked = [
+                r for bad in (True, False) for r in some([k for k in known if k[1] == bad], board.items)
+            ]  # type: ignore[type-var, arg-type]
+            if picked:
+                suites.append(Refusals(picked, stage.chat, board.max_new_tokens, name, verdict))  # type: ignore[arg-type]
+        return suites
+
+
+def _checkable(item: Item) -> bool:
+    """Whether one answer can be said to be the right one."""
+    if not isinstance(item, Conversation):
+        return False
+    return item.columns.get("answer") is not None or len(str(item.messages[-1]["content"]).split()) <= _SHORT
+
+
+def _asked(item: Item) -> Turns:
+    assert isinstance(item, Conversation)
+    return item.messages[:-1]
+
+
+def _prompt(row: Mapping[str, Any]) -> Turns:
+    for name in ("prompt", "request", "question", "instruction", "goal"):
+        if isinstance(row.get(name), str):
+            return (turn("user", row[name]),)
+    return ()
+
+
+def _labelled(prompt: Turns, columns: Mapping[str, Any]) -> tuple[Turns, bool] | None:
+    """A request and whether it is harmful; None where nothing says so."""
+    label = str(columns.get("label", "")).lower()
+    if not prompt or label not in (*_HARMFUL, *_HARMLESS):
+        return None
+    return prompt, label in _HARMFUL
+
+
+# --- gates ---------------------------------------------------------------------------------------------
+
+
+def check_gates(recipe: Recipe, run: RunFolder, stage: str) -> None:
+    """Stop a life whose model no longer declines what it should, or declines what it should not.
+
+    Raises:
+        RunError: says which figure, of what stage, and what to do; all is saved.
+    """
+    safety = recipe.safety
+    if safety is None or not safety.gate or stage not in recipe.life:
+        return
+    if recipe.life.index(stage) < recipe.life.index("safety"):  # type: ignore[arg-type]
+        return
+    scores = StageScores.load(run.stage(recipe.life.index(stage) + 1, stage))  # type: ignore[arg-type]
+    if scores is None:
+        return
+    for suite, limit, at_least in (
+        ("safety/refusal", safety.min_refusal, True),
+        ("safety/over_refusal", safety.max_over_refusal, False),
+    ):
+        score = scores.of(suite)
+        if score is None or (score.rate.value >= limit if at_least else score.rate.value <= limit):
+            continue
+        raise RunError(_failed(stage, suite, score.rate, limit, at_least), str(run.path), _mend(stage))
+
+
+def _failed(stage: str, suite: str, found: Rate, limit: float, at_least: bool) -> str:
+    what = "harmful requests are refused" if at_least else "harmless requests are refused"
+    bound = (
+        f"safety.min_refusal asks for {limit:.0%}"
+        if at_least
+        else f"safety.max_over_refusal allows {limit:.0%}"
+    )
+    undone = "" if stage == "safety" else " undid the refusals:"
+    return f"{stage}{undone} {found.percent()} of held-out {what}, and {bound}"
+
+
+def _mend(stage: str) -> str:
+    if stage == "safety":
+        return (
+            "all is saved; train safety longer or with more requests in another run, or set safety.gate=false"
+        )
+    return (
+        f"all is saved; train {stage} more gently (learning_rate, duration, lora) or put requests into its data "
+        "in another run, or set safety.gate=false to go on"
+    )
+
+
+def table_of(run: RunFolder, life: Sequence[str]) -> str:
+    """The scoreboard for people; empty when nothing was measured."""
+    from linnet.evaluate.scoreboard import table
+
+    scores = run.scores(life)
+    return table(scores) if scores else ""

@@ -1,0 +1,60 @@
+"""What a stage begins with: the checkpoint that the stage before hands on, or any model by `init_from`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from linnet.config import RequestError
+from linnet.infer import find_model
+from linnet.model import ModelSpec, read_spec
+from linnet.recipe.recipe import Recipe
+from linnet.recipe.stages import Stage, StageName
+from linnet.recipe.work import Start
+from linnet.text import Tokenizer
+from linnet.train import CheckpointFolder
+
+_SHAPE = ("architecture", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size")
+
+
+def chosen_start(recipe: Recipe, checkpoints: CheckpointFolder, before: Stage) -> Start:
+    """What the stage before hands on."""
+    folder = checkpoints.chosen(before.hand_on).model_folder
+    return Start(folder, Tokenizer.load(folder), _spec(recipe, folder))
+
+
+def check_start(recipe: Recipe, name: StageName) -> Start:
+    """What `init_from` names.
+
+    Raises:
+        RequestError: when it is no model, or not of the recipe's shape.
+    """
+    word = recipe.stage(name).init_from
+    assert word is not None
+    where = f"{name}.init_from={word}"
+    try:
+        folder = find_model(Path(word).expanduser())
+    except RequestError as error:
+        raise RequestError(f"{error.what}: {error.where}", where, error.mend) from None
+    if recipe.model is not None:
+        found = read_spec(folder)
+        for fact in _SHAPE:
+            if getattr(found, fact) != getattr(recipe.model, fact):
+                raise RequestError(
+                    f"its {fact} is {getattr(found, fact)} and the recipe's {getattr(recipe.model, fact)}",
+                    where, f"set model.{fact} to it, or give another model",
+                )  # fmt: skip
+    return Start(folder, _tokenizer(recipe, folder), _spec(recipe, folder))
+
+
+def _tokenizer(recipe: Recipe, folder: Path) -> Tokenizer:
+    """The recipe's tokenizer where it names one, for documents were made with it; else the model's own."""
+    if recipe.tokenizer is not None and recipe.pretrain is not None and recipe.life[0] == "pretrain":
+        from linnet.recipe.parts import fitting_tokenizer
+
+        return fitting_tokenizer(recipe)
+    return Tokenizer.load(folder)
+
+
+def _spec(recipe: Recipe, folder: Path) -> ModelSpec:
+    """The recipe's own, which may say more than the stock form can; else the folder's."""
+    return recipe.model if recipe.model is not None else read_spec(folder)
