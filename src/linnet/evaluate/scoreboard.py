@@ -46,6 +46,7 @@ class StageScores:
                 for s in self.scores
             ],
         }
+        folder.mkdir(parents=True, exist_ok=True)
         write_durably(folder / SCORES, json.dumps(facts).encode())
 
     @classmethod

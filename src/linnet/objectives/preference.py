@@ -3,7 +3,7 @@
 A batch holds whole pairs (rows 2k chosen, 2k+1 rejected), and what is counted are pairs: each weighs the same,
 however long. Both answers go through the model in one pass. What the reference says of each row is computed
 before training and comes with the batch, or live: by a frozen copy, or by the model itself with its adapters
-off, always without dropout.
+off. Dropout is off in both.
 """
 
 from __future__ import annotations
@@ -158,8 +158,13 @@ class Preference(Plain):
         return int(_whole(batch).sum())
 
     def loss(self, model: Transformer, batch: Batch) -> Loss:
-        """Sum over pairs. Measures are means over pairs, those per token over the chosen answers' tokens."""
+        """Sum over pairs. Measures are means over pairs, those per token over the chosen answers' tokens.
+
+        Puts the model in evaluation mode and leaves it there: with dropout it would differ from its reference
+        from the first step on (TRL's disable_dropout).
+        """
         settings = self.settings
+        model.eval()
         policy, reference = answer_logprobs(model, batch), self._reference(model, batch)
         lengths = (batch.targets != IGNORE).sum(1)
         scores = score(policy, reference, lengths, settings.per_token)

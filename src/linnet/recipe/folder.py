@@ -7,6 +7,7 @@
       scoreboard.json      what each stage came to on held-out suites
       curves.png           the curves of the last stage, drawn at its end
       stages/1-pretrain/checkpoints/step-00000500/
+                        end.json       that it has come to its end
                         curves.png     of each stage, where there are several
                         scores.json    what it came to on held-out items, one by one
 
@@ -69,6 +70,9 @@ _BEGINNING = (
 )  # all that a run killed at its very beginning leaves
 
 
+_END = "end.json"
+
+
 class RunFolder:
     """Where a run lives."""
 
@@ -100,6 +104,19 @@ class RunFolder:
             for number, name in enumerate(life, 1)
             if any(self.checkpoints(number, name).folder.glob("step-*"))
         ]
+
+    def ended(self, number: int, stage: str, duration: str) -> bool:
+        """Whether a stage has come to its end, as long as it was to be."""
+        try:
+            kept = json.loads((self.stage(number, stage) / _END).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(kept, dict) and kept.get("duration") == duration
+
+    def keep_end(self, number: int, stage: str, duration: str, outcome: str) -> None:
+        """Note that a stage has come to its end."""
+        end = json.dumps({"duration": duration, "outcome": outcome})
+        write_durably(self.stage(number, stage) / _END, end.encode())
 
     def scores(self, life: Sequence[str]) -> list[StageScores]:
         """The scores of the stages that have any, in order; those of the start first."""

@@ -129,17 +129,21 @@ class _Life:
         life = self.recipe.life
         if only is not None and only not in life:
             raise RequestError(f"this recipe has no stage {only!r}", "--stage", f"it has {', '.join(life)}")
-        left = life if fresh else [name for name in life if not self._done(name)]
+        left = life if fresh else [name for name in life if not self._over(name)]
         if only is None:
             return left
         place = [*map(str, life)].index(only)
-        before = [name for name in left if life.index(name) < place]
+        before = [name for name in life[:place] if not self._ended(name)]
         if before:
             raise RequestError(f"{before[0]} comes before it and is not done", f"--stage {only}",
                                f"run --stage {before[0]} first, or leave --stage out")  # fmt: skip
         return [life[place]] if life[place] in left else []
 
-    def _done(self, name: StageName) -> bool:
+    def _ended(self, name: StageName) -> bool:
+        """Whether a stage has come to its end."""
+        return self.run.ended(self.number(name), name, str(self.recipe.stage(name).duration))
+
+    def _over(self, name: StageName) -> bool:
         """Whether a stage is over for good: the next one has begun with what it handed on.
 
         The last stage that was lived is looked at again: it may have been made longer, and what a kill
@@ -183,6 +187,8 @@ class _Life:
         outcome = self._train(name, stage, work, observe)
         if len(self.recipe.life) > 1:
             _draw(self.run, self.folder(name) / "curves.png", name)
+        if outcome != "stopped":
+            self.run.keep_end(self.number(name), name, str(stage.duration), outcome)
         if outcome != "stopped" and self.scorer.wanted:
             chosen = self.run.checkpoints(self.number(name), name).chosen(stage.hand_on)
             self._score(name, self.folder(name), chosen.model_folder, chosen.step, observe)

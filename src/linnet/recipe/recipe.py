@@ -22,7 +22,6 @@ from linnet.hardware import HardwareSettings
 from linnet.model import ModelSpec
 from linnet.recipe.stages import (
     STAGES,
-    ChatStage,
     AnyStage,
     DomainStage,
     PreferenceStage,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from linnet.config import RequestError
 from linnet.data.conversations.kinds import Item, Problem
@@ -15,6 +14,7 @@ from linnet.infer import Generator
 from linnet.model import Transformer, lora
 from linnet.objectives import Objective
 from linnet.objectives.reward import Reward, check_solvable, evaluate_problems
+from linnet.objectives.reward.rollouts import columns_of
 from linnet.objectives.verifiers import Verifier, resolve
 from linnet.recipe.conversations import Asked, ask, reference_model
 from linnet.recipe.recipe import Recipe
@@ -41,7 +41,7 @@ class HeldOutProblems:
         found = evaluate_problems(
             self.generator, self.problems, self.verifiers, samples=1, temperature=self.settings.temperature,
             max_new_tokens=self.settings.max_completion_length, seed=self.seed,
-            deadline_seconds=self.settings.deadline_seconds,
+            deadline_seconds=self.settings.deadline_seconds, slots=self.settings.rollout_slots,
         )  # fmt: skip
         return Evaluation(-found.reward, found.metrics("val"))
 
@@ -139,11 +139,10 @@ def resolved(stage: ChatStage, items: Sequence[Item]) -> list[Verifier]:
     """
     assert isinstance(stage, RewardStage)
     verifiers = [resolve(settings) for settings in stage.verifiers]
-    problem = next((item for item in items if isinstance(item, Problem)), None)
-    columns: dict[str, Any] = dict(problem.columns) if problem else {}
+    columns = list(columns_of([item for item in items if isinstance(item, Problem)]))
     for verifier in verifiers:
         try:
-            verifier.check_columns(list(columns))
+            verifier.check_columns(columns)
         except RequestError as error:
             raise RequestError(error.what, error.where or "rlvr.verifiers", error.mend) from None
     return verifiers

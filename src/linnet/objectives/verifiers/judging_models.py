@@ -106,9 +106,9 @@ class RewardHead:
 class YesOrNo:
     """P(yes) / (P(yes) + P(no)) of what would follow.
 
-    P(yes) is the probability of the next token being the first one of yes in any of its forms (in small letters,
-    with a capital, with a space before it). Where yes and no begin with the same token in this vocabulary, the
-    next token tells nothing, and the whole words' probabilities are compared.
+    P(yes) is the probability that the next token is, or begins, yes in any of its forms (in small letters, with a
+    capital, with a space before it; see `first_tokens`). Where yes and no begin with the same token in this
+    vocabulary, the next token tells nothing, and the whole words' probabilities are compared.
 
     Args:
         folder: a causal language model.
@@ -178,7 +178,10 @@ def _in_turn(word: str, tokenizer: Tokenizer, encoder: ChatEncoder) -> Ids:
         ((begin, end),) = tokens.spans
         if tokens.ids[:begin] == encoder.prompt(talk[:1]):
             said = itertools.takewhile(lambda i: i not in tokenizer.special_ids, tokens.ids[begin:end])
-            if ids := list(said):
+            ids = list(said)
+            while ids and not tokenizer.decode(ids[-1:]).strip():  # space before the end of the turn
+                ids.pop()
+            if ids:
                 return ids
     return tokenizer.encode(word)
 
@@ -194,17 +197,21 @@ def first_tokens(
 ) -> tuple[frozenset[int], frozenset[int]]:
     """The tokens by which yes and no are told apart at once; empty where they begin alike.
 
-    Beside the answers themselves, the words as they stand alone and after a space. A token that begins both (a space
-    by itself) counts for neither.
+    Beside the answers themselves, the words as they stand alone and after a space. Where an answer is one token, only
+    forms of one token count: the first of several ("Y" of "YES") begins other words as well. A token that
+    begins both (a space by itself) counts for neither.
     """
-    begins = [{ids[0] for ids in answers} for answers in (yes, no)]
-    alone = [
-        {tokenizer.encode(form)[0] for word in words for form in (word, f" {word}")} for words in (YES, NO)
-    ]
-    shared = (begins[0] | alone[0]) & (begins[1] | alone[1])
+    begins: list[set[int]] = []
+    every: list[set[int]] = []
+    for answers, words in ((yes, YES), (no, NO)):
+        forms = [tokenizer.encode(form) for word in words for form in (word, f" {word}")]
+        short = 1 if any(len(ids) == 1 for ids in answers) else max(map(len, (*answers, *forms)))
+        begins.append({ids[0] for ids in answers if len(ids) <= short})
+        every.append(begins[-1] | {ids[0] for ids in forms if len(ids) <= short})
+    shared = every[0] & every[1]
     if not (begins[0] - shared and begins[1] - shared):
         return frozenset(), frozenset()
-    return frozenset((begins[0] | alone[0]) - shared), frozenset((begins[1] | alone[1]) - shared)
+    return frozenset(every[0] - shared), frozenset(every[1] - shared)
 
 
 def _network(spec: ModelSpec, state: State, folder: Path) -> Transformer:

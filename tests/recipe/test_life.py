@@ -1,0 +1,253 @@
+"""A recipe with all stages is lived from documents to a domain's adapter, and killed anywhere it goes on exactly."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import linnet.recipe
+import lives
+import tiny
+from linnet.config import RequestError, RunError
+from linnet.model import load_adapter, load_model, lora
+from linnet.observe import Scored, StepDone
+from linnet.recipe import live
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(
+        sys.modules["linnet.recipe.live"], "draw", lambda events, picture, stage=None: picture
+    )
+    with tiny.one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished life, by the real program."""
+    folder = tmp_path_factory.mktemp("life")
+    command = ["train", str(lives.recipe_file(folder)), "--run", str(folder / "run")]
+    process = tiny.start(command, folder / "told.txt")
+    process.join()
+    assert process.exitcode == 0, (folder / "told.txt").read_text()
+    return folder / "run"
+
+
+def test_every_stage_begins_with_what_the_one_before_handed_on(lived: Path) -> None:
+    manifests = [
+        json.loads((sorted((folder / "checkpoints").glob("step-*"))[0] / "manifest.json").read_text())
+        for folder in sorted((lived / "stages").glob("*"))
+    ]
+    assert [manifest["stage"] for manifest in manifests] == list(lives.STAGES)
+    for number, manifest in enumerate(manifests[1:], 1):
+        folder = f"stages/{number}-{lives.STAGES[number - 1]}/checkpoints/step-"
+        assert folder in manifest["parent"] or manifest["parent"].startswith("step-")
+    assert "/stages/5-rlvr/" in manifests[5]["parent"]
+
+
+def test_the_scoreboard_has_every_suite_of_every_stage(lived: Path) -> None:
+    board = json.loads((lived / "scoreboard.json").read_text())
+    assert list(board["stages"]) == list(lives.STAGES)
+    suites = {
+        "perplexity/general", "perplexity/domain", "instruction/exact_match", "preference/accuracy",
+        "rlvr/reward", "rlvr/greedy", "safety/refusal", "safety/over_refusal",
+    }  # fmt: skip
+    for stage, scores in board["stages"].items():
+        assert scores.keys() == suites, stage
+        for suite, score in scores.items():
+            assert score["n"] > 0, suite
+            assert score["low"] is None or score["low"] <= score["value"] <= score["high"], (stage, suite)
+    assert list(board["answers"][0]) == ["prompt", *lives.STAGES]
+    said = {
+        e.stage: e.metrics for events in lives.told(lived).values() for e in events if isinstance(e, Scored)
+    }
+    assert said["dpo"]["score/preference/accuracy"] == board["stages"]["dpo"]["preference/accuracy"]["value"]
+
+
+def test_every_stage_shows_its_own_metrics(lived: Path) -> None:
+    first = {
+        stage: next(e for e in events if isinstance(e, StepDone))
+        for stage, events in lives.told(lived).items()
+    }
+    assert first["dpo"].metrics["train/loss"] == pytest.approx(0.693147, abs=1e-6)  # ln 2
+    assert first["dpo"].metrics["dpo/accuracy"] == 0.5
+    assert first["rlvr"].metrics["rlvr/ratio"] == pytest.approx(1.0, abs=1e-4)
+    assert first["rlvr"].metrics["rlvr/kl"] == pytest.approx(0.0, abs=1e-6)
+    assert {"rlvr/reward", "rlvr/reward_std", "rlvr/length", "rlvr/entropy"} <= first["rlvr"].metrics.keys()
+
+
+def test_the_domain_is_an_adapter_beside_a_merged_model(lived: Path) -> None:
+    """What was learned is in PEFT's files; what others load has it in its weights; the base is the stage before."""
+    last = sorted((lived / "stages" / "6-domain" / "checkpoints").glob("step-*"))[-1]
+    base = sorted((lived / "stages" / "5-rlvr" / "checkpoints").glob("step-*"))[-1]
+    adapted, merged = load_model(base / "model"), load_model(last / "model")
+    plain = load_model(base / "model")
+    load_adapter(adapted, last / "adapter")
+    tokens = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        found = [model.eval()(tokens) for model in (adapted, merged, plain)]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
+    assert (found[1] - found[2]).abs().max() > 1e-4
+    assert not lora.adapters(merged)
+
+
+def test_transformers_loads_every_stage(lived: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    for folder in sorted((lived / "stages").glob("*")):
+        model = sorted((folder / "checkpoints").glob("step-*"))[-1] / "model"
+        theirs = AutoModelForCausalLM.from_pretrained(model)
+        tokens = torch.arange(5, 25)[None]
+        ours = load_model(model).eval()
+        with torch.no_grad():
+            torch.testing.assert_close(ours.logits(ours(tokens)), theirs(tokens).logits, rtol=1e-4, atol=1e-4)
+        if folder.name != "1-pretrain":
+            tokenizer = AutoTokenizer.from_pretrained(model)
+            text = tokenizer.apply_chat_template(
+                [{"role": "user", "content": "hi"}], tokenize=False, add_generation_prompt=True
+            )
+            assert text.endswith("<|im_start|>assistant\n")
+
+
+@pytest.mark.slow
+def test_killed_in_every_stage_it_is_a_life_that_was_never_killed(lived: Path, tmp_path: Path) -> None:
+    """SIGKILL in the midst of steps of every stage: losses, rollouts, evaluations and weights to the last bit."""
+    run = tmp_path / "run"
+    command = ["train", str(lived.parent / "life.yaml"), "--run", str(run)]
+    kills = [
+        ("sft", 1),
+        ("sft", 3),
+        ("safety", 2),
+        ("dpo", 1),
+        ("dpo", 5),
+        ("rlvr", 2),
+        ("rlvr", 5),
+        ("rlvr", 7),
+        ("domain", 1),
+    ]
+    for stage, step in kills:
+        process = tiny.start(command, tmp_path / "told.txt")
+        reached = lambda s=stage, n=step: lives.steps_taken(run).get(s, 0) >= n  # noqa: E731
+        assert tiny.wait_until(reached, process), (tmp_path / "told.txt").read_text()
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "it ended before it was killed"
+    last = tiny.start(command, tmp_path / "told.txt")
+    last.join()
+    assert last.exitcode == 0, (tmp_path / "told.txt").read_text()
+    assert lives.story(run) == lives.story(lived)
+    assert lives.models(run) == lives.models(lived)
+    board = [json.loads((folder / "scoreboard.json").read_text()) for folder in (run, lived)]
+    assert board[0] == board[1]
+
+
+# --- what a life refuses -------------------------------------------------------------------------------
+
+
+def refused(folder: Path, *overrides: str) -> str:
+    with pytest.raises(RequestError) as told:
+        live(lives.recipe(folder, *overrides), folder / "run")
+    assert not (folder / "run").exists(), "something was touched"
+    return told.value.line()
+
+
+def test_what_a_later_stage_would_trip_over_is_refused_before_the_first(tmp_path: Path) -> None:
+    files = lives.write(tmp_path)
+    odd = tmp_path / "odd.jsonl"
+    odd.write_text('{"title": "a", "body": "b"}\n' * 5)
+    assert "title, body" in refused(tmp_path, f"sft.data.sources=[{odd}]")
+    assert "it gives conversations" in refused(tmp_path, f"dpo.data.sources=[{files['sft']}]")
+    assert "there is no verifier 'mth'" in refused_at_load(tmp_path, "rlvr.verifiers=[mth]")
+    assert "no such" in refused(tmp_path, "sft.data.sources=[nothing.jsonl]")
+    assert "test_column" in refused(tmp_path, "rlvr.verifiers=[code]")
+    assert "target_modules" in refused(tmp_path, "domain.lora.target_modules=[q_prj]")
+    assert "do not fit" in refused(tmp_path, "dpo.data.sequence_length=12")
+
+
+def refused_at_load(folder: Path, *overrides: str) -> str:
+    with pytest.raises(RequestError) as told:
+        lives.recipe(folder, *overrides)
+    return told.value.line()
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("stages=[sft, pretrain]", "sft is the first stage and needs a model to begin with"),
+        ("stages=[]", "there is no stage"),
+        ("stages=[pretrain, pretrain]", "stages names a stage twice"),
+        ("rlvr.train_batch_size=7", "is no multiple of num_generations 4"),
+        ("domain.optim=muon", "with lora write optim: adamw"),
+        ("sft.data.sources=[{path: x.jsonl, streaming: true}]", "conversations are read whole"),
+        ("dpo.precompute_ref_log_probs=true", "write 'reference: precomputed'"),
+        ("sft.hand_on=first", "last"),
+    ],
+)
+def test_recipes_that_make_no_sense(override: str, line: str, tmp_path: Path) -> None:
+    assert line in refused_at_load(tmp_path, override)
+
+
+def test_a_stage_alone_needs_those_before_it(tmp_path: Path) -> None:
+    recipe = lives.recipe(tmp_path, "stages=[pretrain, sft]", "sft.sample_prompts=[]")
+    with pytest.raises(RequestError, match="pretrain comes before it and is not done"):
+        live(recipe, tmp_path / "run", only="sft")
+    assert live(recipe, tmp_path / "run", only="pretrain") == "finished"
+    assert set(lives.steps_taken(tmp_path / "run")) == {"pretrain"}
+    assert live(recipe, tmp_path / "run", only="sft") == "finished"
+    assert set(lives.steps_taken(tmp_path / "run")) == {"pretrain", "sft"}
+
+
+def test_stages_that_have_not_begun_may_change_and_others_may_not(tmp_path: Path) -> None:
+    short = ("stages=[pretrain, sft]", "sft.sample_prompts=[]")
+    live(lives.recipe(tmp_path, *short), tmp_path / "run", only="pretrain")
+    live(lives.recipe(tmp_path, *short, "sft.learning_rate=0.001"), tmp_path / "run")
+    with pytest.raises(RequestError, match=r"sft\.learning_rate"):
+        live(lives.recipe(tmp_path, *short), tmp_path / "run")
+    with pytest.raises(RequestError, match=r"pretrain\.duration"):  # sft began with what it was
+        live(
+            lives.recipe(tmp_path, *short, "sft.learning_rate=0.001", "pretrain.duration=9 steps"),
+            tmp_path / "run",
+        )
+
+
+def test_a_gate_stops_a_life_and_stays_shut(tmp_path: Path) -> None:
+    """A model that learned nothing refuses nothing; the stages after are not lived, however often it is tried."""
+    gated = ("stages=[pretrain, safety, dpo]", "safety.gate=true", "safety.ordinary_share=0")
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"0\.0% .*of held-out harmful requests are refused") as told:
+            live(lives.recipe(tmp_path, *gated), tmp_path / "run")
+        assert "safety.gate=false" in told.value.line()
+        assert "dpo" not in lives.steps_taken(tmp_path / "run")
+    assert live(lives.recipe(tmp_path, *gated, "safety.gate=false"), tmp_path / "run") == "finished"
+
+
+def test_a_life_can_begin_with_any_model(lived: Path, tmp_path: Path) -> None:
+    """No model, no tokenizer, no pretraining: they are those of what it begins with."""
+    values: dict[str, Any] = lives.values(tmp_path)
+    base = sorted((lived / "stages" / "1-pretrain" / "checkpoints").glob("step-*"))[-1]
+    kept = {name: values[name] for name in ("name", "seed", "hardware", "scoreboard", "sft")}
+    kept["sft"] |= {"init_from": str(base), "sample_prompts": []}
+    path = tmp_path / "begun.yaml"
+    path.write_text(json.dumps(kept))
+    recipe = linnet.recipe.load_recipe(str(path))
+    assert live(recipe, tmp_path / "run") == "finished"
+    board = json.loads((tmp_path / "run" / "scoreboard.json").read_text())
+    assert list(board["stages"]) == ["start", "sft"]
+
+
+def test_problems_that_are_never_solved_are_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"0 of .* problems solved .*cannot be learned here"):
+        live(
+            lives.recipe(tmp_path, "stages=[pretrain, rlvr]", "rlvr.check_problems=4", "rlvr.check_samples=2",
+                         "rlvr.verifiers=['regex:never said']"),
+            tmp_path / "run",
+        )  # fmt: skip
+    assert "rlvr" not in lives.steps_taken(tmp_path / "run")
