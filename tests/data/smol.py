@@ -175,6 +175,7 @@ def overrides(folder: Path, tokenizer: Path, *more: str, **data: object) -> list
     }  # fmt: skip
     hardware = {"device": "cpu", "precision": "fp32", "compile": "false"}
     return [
+        "stages=[pretrain]",
         f"tokenizer={tokenizer}",
         *(f"hardware.{key}={value}" for key, value in hardware.items()),
         *(f"model.{key}={value}" for key, value in model.items()),

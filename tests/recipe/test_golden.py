@@ -26,7 +26,7 @@ def small(name: str, corpus: Path) -> list[str]:
     heads = model.num_attention_heads
     kv = "null" if model.architecture == "gpt2" else max(1, 4 * model.key_value_heads // heads)
     return [
-        "tokenizer={name: trained, vocab_size: 320}",
+        "stages=[pretrain]", "tokenizer={name: trained, vocab_size: 320}",
         "model.vocab_size=320", "model.hidden_size=32", "model.num_hidden_layers=4", "model.num_attention_heads=4",
         f"model.num_key_value_heads={kv}", "model.intermediate_size=64", "model.max_position_embeddings=64",
         "hardware={device: cpu, precision: fp32, compile: false}",

@@ -122,6 +122,9 @@ def peek(
         False, "--json", help="Each sample's index, source and sha256 of its token ids."
     ),
     tokens: int = typer.Option(96, "--tokens", min=1, help="How many tokens of each sample to show."),
+    stage: str = typer.Option(
+        "pretrain", "--stage", metavar="NAME", help="Of a later stage: examples, masks and counts."
+    ),
 ) -> None:
     """Show batches as the model sees them: tokens, document borders, targets.
 
@@ -129,14 +132,18 @@ def peek(
     """
     from linnet.config import RequestError
     from linnet.data.peek import describe, show
-    from linnet.recipe import load_recipe, prepare_pretraining
+    from linnet.recipe import load_recipe, look_at_stage, prepare_pretraining
+
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    if stage != "pretrain":
+        look_at_stage(load_recipe(recipe, overrides), stage, lambda look: typer.echo(look(colour)))
+        return
 
     first, _, last = samples.partition(":")
     if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
         raise RequestError(f"{samples!r} is not a range", "--range", "write for example 0:64")
     with BuildLine() as line:
         ready = prepare_pretraining(load_recipe(recipe, overrides), line)
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     try:
         for index in range(int(first), int(last)):
             if as_json:

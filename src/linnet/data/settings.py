@@ -22,11 +22,13 @@ class Source(Section):
     `path` is a file, a folder or a glob, here or far away (`s3://`, `gs://`, `hf://`, `https://`): txt,
     jsonl, json (also packed as gz or zst), parquet, tar; nanoGPT's bin. `dataset` is a Hugging Face
     dataset's name, with its configuration in `name` and its `split`. `builtin` is `world`, the generated
-    small world, of which `name` picks a part: `document` (for pretraining), `domain_document`, `instruction`,
-    `preference`, `request` or `problem`; by default what the stage needs. `text_template` puts a document together from several fields: "{title}\\n\\n{body}".
-    `filter` keeps the rows for which an expression over their fields is true. `documents` is the most
-    that are taken. `streaming` makes shards just in time instead of beforehand. `weight` is the source's
-    part of its domain, `max_epochs` how often it may be passed when `when_exhausted` is not repeat.
+    small world, of which `name` picks a part: `document` (for pretraining), `domain_document`,
+    `instruction`, `preference`, `request` or `problem`; by default what the stage needs. `text_template`
+    puts a document together from several fields: "{title}\\n\\n{body}". `filter` keeps the rows for which
+    an expression over their fields is true. `columns` are laid over each row of conversations, pairs or
+    problems (`{label: harmful}`, where a whole dataset is so). `documents` is the most that are taken.
+    `streaming` makes shards just in time instead of beforehand. `weight` is the source's part of its
+    domain, `max_epochs` how often it may be passed when `when_exhausted` is not repeat.
     `label` names it in messages and metrics.
     """
 
@@ -39,6 +41,7 @@ class Source(Section):
     text_field: str = "text"
     text_template: str | None = None
     filter: str | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
     documents: PositiveInt | None = None
     streaming: bool = False
     weight: float | None = Field(default=None, ge=0)

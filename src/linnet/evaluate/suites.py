@@ -6,9 +6,9 @@ asked in the same form as one that was, so its figures are what the teaching is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -166,6 +166,13 @@ class Refusals:
                 title = f"safety/{self.name}/{suite}" if self.name else f"safety/{suite}"
                 scores.append(Score(title, share(each), each, not harmful))
         return scores
+
+
+def is_harmful(columns: Mapping[str, Any]) -> bool | None:
+    """What a request's `label` says; None where there is none that is known."""
+    return {"harmful": True, "unsafe": True, "harmless": False, "safe": False}.get(
+        str(columns.get("label", "")).lower()
+    )
 
 
 def share(each: Sequence[float | None]) -> Rate:

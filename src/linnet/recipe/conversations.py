@@ -29,6 +29,7 @@ from linnet.data.example_batches import (
 )
 from linnet.data.examples import Example
 from linnet.data.packing import BucketedBatches, PackedExamples
+from linnet.evaluate.suites import is_harmful
 from linnet.hardware import Choices, Pick, choose, detect
 from linnet.model import Transformer, load_model, lora
 from linnet.objectives import NextToken
@@ -362,6 +363,11 @@ def check_ahead(recipe: Recipe, name: StageName, start: Start) -> None:
 
         resolved(stage, items)
         return
+    if isinstance(stage, SafetyStage) and stage.gate and not any(is_harmful(item.columns) for item in items):
+        raise RequestError(
+            "none of the first requests has a label (harmful, harmless), so the gate would have nothing to go by",
+            f"{name}.data", "say it by source, as columns: {label: harmful}, or set safety.gate=false",
+        )  # fmt: skip
     renderer = renderer_of(recipe, name, start)
     render = renderer.pairs if KINDS[name] == "pair" else renderer.conversations
     look_over((), renderer, items, render(items)).check(stage.preflight, f"{name}.data")  # type: ignore[arg-type]

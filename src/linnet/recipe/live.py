@@ -29,11 +29,10 @@ from linnet.observe import Anomaly, EventLog, Observer, Observers, RunStarted, S
 from linnet.recipe.conversations import check_ahead, prepare_conversations
 from linnet.recipe.documents import prepare_documents
 from linnet.recipe.folder import RunFolder
-from linnet.recipe.parts import fitting_tokenizer
 from linnet.recipe.recipe import Recipe, as_yaml
 from linnet.recipe.scores import Scorer, check_gates
 from linnet.recipe.stages import AnyStage, ChatStage, StageName
-from linnet.recipe.starts import check_start, chosen_start
+from linnet.recipe.starts import chosen_start, first_start
 from linnet.recipe.work import Show, Start, Work
 from linnet.train import Checkpoint, Meter, Outcome, Trainer, verify
 from linnet.train.engines import LocalEngine
@@ -154,13 +153,10 @@ class _Life:
 
     def start(self, name: StageName) -> Start:
         """What a stage begins with."""
-        recipe, stage = self.recipe, self.recipe.stage(name)
+        recipe = self.recipe
         index = recipe.life.index(name)
-        if stage.init_from is None and index == 0:
-            assert recipe.model is not None
-            return Start(None, fitting_tokenizer(recipe), recipe.model)
-        if stage.init_from is not None:
-            return check_start(recipe, name)
+        if index == 0 or recipe.stage(name).init_from is not None:
+            return first_start(recipe, name)
         before = recipe.life[index - 1]
         return chosen_start(recipe, self.run.checkpoints(index, before), recipe.stage(before))
 

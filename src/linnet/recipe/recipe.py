@@ -114,6 +114,10 @@ class Recipe(Section):
             return list(self.stages)
         return [name for name in STAGES if getattr(self, name) is not None]
 
+    def lived(self, name: StageName) -> bool:
+        """Whether a stage is one of this life."""
+        return name in self.life
+
     def stage(self, name: StageName) -> AnyStage:
         """A stage's section.
 

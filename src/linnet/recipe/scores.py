@@ -32,6 +32,7 @@ from linnet.evaluate.suites import (
     Suite,
     VerifiedReward,
     answer_all,
+    is_harmful,
     some,
 )
 from linnet.hardware import choose, detect
@@ -40,10 +41,9 @@ from linnet.recipe.conversations import stage_items
 from linnet.recipe.folder import RunFolder
 from linnet.recipe.recipe import Recipe
 from linnet.recipe.rewards import resolved
-from linnet.recipe.stages import PretrainStage, SafetyStage
+from linnet.recipe.stages import ChatStage, PretrainStage, SafetyStage
 from linnet.text import Tokenizer
 
-_HARMFUL, _HARMLESS = ("harmful", "unsafe"), ("harmless", "safe")
 _SHORT = 5  # words of a reference answer that can be met exactly
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -71,9 +71,8 @@ class Scorer:
         scores = [score for suite in self._suites(folder) for score in suite.measure(model)]
         prompts = recipe.scoreboard.prompts
         turns: list[Turns] = [(turn("user", prompt),) for prompt in prompts]
-        chat = next(
-            (getattr(recipe, n).chat for n in ("sft", "safety", "dpo", "rlvr") if getattr(recipe, n)), None
-        )
+        chats = [s.chat for s in map(recipe.stage, recipe.life) if isinstance(s, ChatStage)]
+        chat = chats[0] if chats else None
         said = answer_all(model, turns, chat, recipe.scoreboard.max_new_tokens) if chat else []
         return StageScores(stage, step, scores, list(zip(prompts, said, strict=True)) if said else [])
 
@@ -86,7 +85,7 @@ class Scorer:
             self._held_out = {}
             for name in ("pretrain", "domain"):
                 stage = getattr(self.recipe, name)
-                if isinstance(stage, PretrainStage):
+                if isinstance(stage, PretrainStage) and name in self.recipe.life:
                     corpus = open_corpus(stage.data, tokenizer, self.recipe.seed, self.on_build or silent)
                     for domain, windows in corpus.validation.items():
                         title = name if domain == ALL else f"{name}/{domain}"
@@ -103,17 +102,17 @@ class Scorer:
     def _conversations(self) -> list[Suite]:
         recipe, board = self.recipe, self.recipe.scoreboard
         suites: list[Suite] = []
-        if recipe.sft is not None:
+        if recipe.sft is not None and recipe.lived("sft"):
             items = [item for item in stage_items(recipe, "sft").test if _checkable(item)]
             chosen = some(items, board.items)
             if chosen:
                 suites.append(ExactMatch(chosen, recipe.sft.chat, board.max_new_tokens))  # type: ignore[arg-type]
-        if recipe.dpo is not None:
+        if recipe.dpo is not None and recipe.lived("dpo"):
             pairs = [item for item in stage_items(recipe, "dpo").test if isinstance(item, Pair)]
             length = recipe.dpo.data.sequence_length or self._positions
             if pairs:
                 suites.append(PreferenceAccuracy(some(pairs, board.items), recipe.dpo.chat, length))  # type: ignore[arg-type]
-        if recipe.rlvr is not None:
+        if recipe.rlvr is not None and recipe.lived("rlvr"):
             problems = [item for item in stage_items(recipe, "rlvr").test if isinstance(item, Problem)]
             verifiers = resolved(recipe.rlvr, problems)
             length = self._positions - recipe.rlvr.max_completion_length
@@ -122,7 +121,7 @@ class Scorer:
                     some(problems, board.items), recipe.rlvr.chat, recipe.rlvr, verifiers, length, recipe.seed
                 )  # type: ignore[arg-type]
             )
-        if recipe.safety is not None:
+        if recipe.safety is not None and recipe.lived("safety"):
             suites += self._safety(recipe.safety)
         return suites
 
@@ -172,10 +171,8 @@ def _prompt(row: Mapping[str, Any]) -> Turns:
 
 def _labelled(prompt: Turns, columns: Mapping[str, Any]) -> tuple[Turns, bool] | None:
     """A request and whether it is harmful; None where nothing says so."""
-    label = str(columns.get("label", "")).lower()
-    if not prompt or label not in (*_HARMFUL, *_HARMLESS):
-        return None
-    return prompt, label in _HARMFUL
+    harmful = is_harmful(columns)
+    return None if harmful is None or not prompt else (prompt, harmful)
 
 
 # --- gates ---------------------------------------------------------------------------------------------
@@ -188,11 +185,12 @@ def check_gates(recipe: Recipe, run: RunFolder, stage: str) -> None:
         RunError: says which figure, of what stage, and what to do; all is saved.
     """
     safety = recipe.safety
-    if safety is None or not safety.gate or stage not in recipe.life:
+    life = [*map(str, recipe.life)]
+    if safety is None or not safety.gate or not {stage, "safety"} <= {*life}:
         return
-    if recipe.life.index(stage) < recipe.life.index("safety"):  # type: ignore[arg-type]
+    if life.index(stage) < life.index("safety"):
         return
-    scores = StageScores.load(run.stage(recipe.life.index(stage) + 1, stage))  # type: ignore[arg-type]
+    scores = StageScores.load(run.stage(life.index(stage) + 1, stage))
     if scores is None:
         return
     for suite, limit, at_least in (

@@ -7,6 +7,7 @@ from pathlib import Path
 from linnet.config import RequestError
 from linnet.infer import find_model
 from linnet.model import ModelSpec, read_spec
+from linnet.recipe.parts import fitting_tokenizer
 from linnet.recipe.recipe import Recipe
 from linnet.recipe.stages import Stage, StageName
 from linnet.recipe.work import Start
@@ -20,6 +21,18 @@ def chosen_start(recipe: Recipe, checkpoints: CheckpointFolder, before: Stage) -
     """What the stage before hands on."""
     folder = checkpoints.chosen(before.hand_on).model_folder
     return Start(folder, Tokenizer.load(folder), _spec(recipe, folder))
+
+
+def first_start(recipe: Recipe, name: StageName) -> Start:
+    """What a stage begins with that follows on none: `init_from`, or fresh weights.
+
+    Raises:
+        RequestError: as `check_start`, or the recipe's tokenizer cannot be had.
+    """
+    if recipe.stage(name).init_from is not None:
+        return check_start(recipe, name)
+    assert recipe.model is not None  # a recipe of fresh weights has one
+    return Start(None, fitting_tokenizer(recipe), recipe.model)
 
 
 def check_start(recipe: Recipe, name: StageName) -> Start:
@@ -49,8 +62,6 @@ def check_start(recipe: Recipe, name: StageName) -> Start:
 def _tokenizer(recipe: Recipe, folder: Path) -> Tokenizer:
     """The recipe's tokenizer where it names one, for documents were made with it; else the model's own."""
     if recipe.tokenizer is not None and recipe.pretrain is not None and recipe.life[0] == "pretrain":
-        from linnet.recipe.parts import fitting_tokenizer
-
         return fitting_tokenizer(recipe)
     return Tokenizer.load(folder)
 

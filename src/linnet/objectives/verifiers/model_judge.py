@@ -166,7 +166,7 @@ class ModelJudge:
         rows: list[list[int]] = []
         for place, text in enumerate(texts):
             given = {name: column[place] for name, column in values.items()}
-            if any(value is None for value in given.values()):
+            if prompts[place] is None or any(value is None for value in given.values()):
                 rows.append([])
                 continue
             filled = {name: _as_text(value) for name, value in given.items()}
