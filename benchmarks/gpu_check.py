@@ -192,7 +192,7 @@ def check_resume() -> str:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         command = [
             sys.executable, "-m", "linnet.cli.main", "train", "quickstart", "hardware.deterministic=true",
-            "hardware.compile=false", "pretrain.duration=60 steps", "pretrain.warmup_steps=5",
+            "hardware.compile=false", "stages=[pretrain]", "pretrain.duration=60 steps", "pretrain.warmup_steps=5",
             "pretrain.logging_steps=1", "pretrain.save_steps=10", "pretrain.eval_steps=30",
             "model.dropout=0.1", "pretrain.data.sources=[{builtin: world, documents: 2000}]",
         ]  # fmt: skip
@@ -215,6 +215,74 @@ def check_resume() -> str:
         return f"{len(losses[0])} losses equal to the last bit, killed twice"
 
 
+def check_token_logprobs() -> str:
+    """Log-probabilities of tokens and their gradients against torch's, FP32 and BF16."""
+    import torch.nn.functional as F
+
+    from linnet.objectives.token_logprobs import token_logprobs
+
+    errors = []
+    for dtype, bound in ((torch.float32, 1e-4), (torch.bfloat16, 0.03)):
+        torch.manual_seed(0)
+        hidden = torch.randn(3000, 256, device="cuda").to(dtype).requires_grad_()
+        weight = (torch.randn(50257, 256, device="cuda") * 0.05).requires_grad_()
+        targets = torch.randint(0, 50257, (3000,), device="cuda")
+        targets[::3] = -100
+        above = torch.randn(3000, device="cuda")
+        found = token_logprobs(hidden, weight, targets, temperature=0.8)
+        got = torch.autograd.grad((found * above).sum(), (hidden, weight))
+        wide = hidden.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+        plain = -F.cross_entropy(F.linear(*wide) / 0.8, targets, reduction="none", ignore_index=-100)
+        right = torch.autograd.grad((plain * above).sum(), wide)
+        differences = [float((found.double() - plain).abs().max())]
+        differences += [float((a.double() - b).norm() / b.norm()) for a, b in zip(got, right, strict=True)]
+        assert max(differences) < bound, f"{dtype}: {differences}"
+        errors.append(f"{str(dtype)[6:]} {max(differences):.1e}")
+    return ", ".join(errors)
+
+
+def check_life() -> str:
+    """A life of all stages in BF16, and one with `deterministic: true` that is killed in every stage."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import lives
+
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = lives.recipe_file(Path(folder))
+        command = [
+            sys.executable, "-m", "linnet.cli.main", "train", str(recipe), "hardware.device=cuda",
+            "hardware.precision=bf16",
+        ]  # fmt: skip
+
+        def run(name: str, *more: str) -> Path:
+            where = Path(folder) / name
+            done = subprocess.run(
+                [*command, *more, "--run", str(where)], env=environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr[-500:]
+            return where
+
+        run("quick")
+        exact = "hardware.deterministic=true"
+        whole, killed = run("whole", exact), Path(folder) / "killed"
+        for stage, step in (("sft", 3), ("dpo", 3), ("rlvr", 3), ("rlvr", 6), ("domain", 2)):
+            process = subprocess.Popen(
+                [*command, exact, "--run", str(killed)],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            while process.poll() is None and lives.steps_taken(killed).get(stage, 0) < step:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        run("killed", exact)
+        stories = lives.story(whole), lives.story(killed)
+        differing = [stage for stage in stories[0] if stories[0][stage] != stories[1].get(stage)]
+        assert not differing, f"these stages differ after kills: {differing}"
+        return f"{len(stories[0])} stages lived; killed five times, all numbers equal to the last bit"
+
+
 def _logged(run: Path) -> list[tuple[int, float]]:
     from linnet.observe import StepDone, effective, read_events
 
@@ -229,6 +297,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "fp16 with a planted overflow": check_overflow,
     "compiled blocks": check_compile,
     "exact resume, deterministic": check_resume,
+    "log-probabilities of tokens": check_token_logprobs,
+    "a whole life, and exact resume in every stage": check_life,
 }
 
 

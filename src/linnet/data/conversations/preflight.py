@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from linnet.config import RequestError
-from linnet.data.conversations.kinds import Item
+from linnet.data.conversations.kinds import Item, Pair
 from linnet.data.conversations.reading import Gathered
 from linnet.data.conversations.rendering import Counts, Renderer
 from linnet.data.conversations.settings import PreflightSettings
@@ -48,6 +48,7 @@ class Preflight:
     shared_questions: int
     counts: Counts
     samples: tuple[Example, ...]
+    pairs: bool = False
 
     @property
     def shares(self) -> dict[str, float]:
@@ -81,6 +82,11 @@ class Preflight:
         if not self.counts.examples:
             raise RequestError(f"no example is left of {self.items:,}", where, "raise the sequence length")
 
+    def _made(self) -> str:
+        """Examples, or pairs of two each."""
+        made = self.counts.examples
+        return f"{made // 2:,} pairs" if self.pairs else f"{made:,} examples"
+
     def _reasons(self) -> str:
         found = (self.unusable + self.counts.refused).most_common(3)
         return " (" + ", ".join(f"{why} {count:,}" for why, count in found) + ")"
@@ -105,7 +111,7 @@ class Preflight:
         counts, shares = self.counts, self.shares
         lines += [*self.sources, ""]
         lines.append(
-            f"{counts.examples:,} examples of {self.items:,}, {self.validation:,} held out; {counts.tokens:,} tokens, "
+            f"{self._made()} of {self.items:,}, {self.validation:,} held out; {counts.tokens:,} tokens, "
             f"{counts.learned:,} learned ({counts.learned / max(1, counts.tokens):.1%}); the longest {counts.longest:,}"
         )
         lines += [f"{share:7.2%} {_FAULTS[name][0]}" for name, share in shares.items()]
@@ -168,6 +174,7 @@ def look_over(
         shared_questions=asked,
         counts=renderer.counts,
         samples=tuple(examples[place] for place in sorted(set(places)) if place < len(examples)),
+        pairs=bool(train) and isinstance(train[0], Pair),
     )
 
 
