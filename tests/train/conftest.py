@@ -13,6 +13,8 @@ import tiny
 
 @pytest.fixture(autouse=True)
 def small_and_plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(sys.modules["linnet.recipe.live"], "draw", lambda events, picture, stage=None: picture)
+    monkeypatch.setattr(
+        sys.modules["linnet.recipe.live"], "draw", lambda events, picture, stage=None: picture
+    )
     with tiny.one_thread():
         yield

@@ -63,7 +63,8 @@ def eager(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor
     if mask is None:
         mask = torch.ones(length, length, dtype=torch.bool, device=q.device).tril()
     wide = torch.promote_types(q.dtype, torch.float32)
-    scores = (q @ k.transpose(-1, -2)).to(wide) * q.shape[-1] ** -0.5
+    # Scaled before the product: FP16 ends at 65,504, which unscaled scores can pass.
+    scores = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).to(wide)
     weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(q.dtype)
     return (F.dropout(weights, dropout) @ v).transpose(1, 2)
 

@@ -35,7 +35,9 @@ QUIET_SECONDS, QUIET_PERCENT = 60.0, 5.0  # a plain line after so much time, or 
 REDRAW_SECONDS = 0.1
 SAMPLE_LINES = 6
 BAR = 20
-HEADLINES = {"train/loss": "loss", "dpo/accuracy": "accuracy", "rlvr/reward": "reward"}
+HEADLINES = {
+    "train/loss": "loss", "dpo/accuracy": "accuracy", "rlvr/reward": "reward", "rlvr/reward_std": "spread",
+}  # fmt: skip
 LEFT_OUT = ("_reward", "_logp", "_per_token")  # ends of metrics' names that stand in the log of events alone
 _PLAIN = str.maketrans("·━─→▁▂▃▄▅▆▇█×…", "-=->.:-=+*##x~")
 

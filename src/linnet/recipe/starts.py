@@ -60,7 +60,7 @@ def check_start(recipe: Recipe, name: StageName) -> Start:
 
 
 def _tokenizer(recipe: Recipe, folder: Path) -> Tokenizer:
-    """The recipe's tokenizer where it names one, for documents were made with it; else the model's own."""
+    """The recipe's tokenizer where a life begins with documents, for which it is named; else the model's own."""
     if recipe.tokenizer is not None and recipe.pretrain is not None and recipe.life[0] == "pretrain":
         return fitting_tokenizer(recipe)
     return Tokenizer.load(folder)
