@@ -25,6 +25,12 @@ BRIEF = [
     "pretrain.train_batch_size=2",
     "hardware.compile=false",
 ]
+LIFE = [  # of quickstart's later stages
+    *(f"{stage}.duration=2 steps" for stage in ("sft", "safety", "dpo", "rlvr", "domain")),
+    *(f"{stage}.warmup_steps=1" for stage in ("sft", "safety", "dpo", "rlvr", "domain")),
+    *(f"{stage}.data.sources=[{{builtin: world, documents: 60}}]" for stage in ("sft", "safety", "dpo", "rlvr")),
+    "rlvr.train_batch_size=8", "rlvr.check_problems=0", "safety.gate=false", "scoreboard.items=4",
+]  # fmt: skip
 MAKE_TARGETS = ("quickstart", "test")
 
 
@@ -48,7 +54,7 @@ def place(tmp_path_factory):
     with gzip.open(folder / "stories" / "a.jsonl.gz", "wt") as stream:
         for number in range(300):
             stream.write(json.dumps({"text": world.document("train", 1, number)["text"]}) + "\n")
-    run(["linnet", "train", "quickstart", "model.num_hidden_layers=1", *BRIEF], folder)
+    run(["linnet", "train", "quickstart", "model.num_hidden_layers=1", *BRIEF, *LIFE], folder)
     return folder
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from linnet.config import RequestError
 from linnet.data import world
-from linnet.data.world import chat, facts, requests, stories, sums
+from linnet.data.world import chat, facts, games, requests, stories, sums
 from linnet.data.world.draw import Draw, draw_in_split, split_of
 from linnet.data.world.grammar import Scene, polish
 from linnet.data.world.people import NAMES, PEOPLE
@@ -35,7 +35,7 @@ MAKERS: dict[str, Callable[[str, int, int], dict[str, Any]]] = {
 }
 
 # What the generator writes is promised for good: a run that is continued must meet the same text.
-GOLDEN = "910a7aee79a70f739fa728347cefda1a2c15bda307c7df7900c9f8e980a95be3"
+GOLDEN = "9dbebf3e27a7f31a9ff4225db1e0aad432a0bbe94580a52afccd80deb4ff544c"
 
 
 @cache
@@ -142,7 +142,7 @@ def test_held_out_sums_stand_nowhere_in_training() -> None:
     items = [answer_text(world.instruction("train", 0, i)) for i in range(4_000)]
     items += [str(world.problem("train", 0, i)["solution"]) for i in range(4_000)]
     shown = {tuple(sorted((int(a), int(b)))) for text in [prose, *items] for a, b in pattern.findall(text)}
-    assert len(shown) > 300
+    assert len(shown) > 120
     assert not shown & held
 
 
@@ -274,7 +274,7 @@ def test_the_text_is_rich_in_words_and_not_a_few_templates() -> None:
     text = "\n".join(text for _, text in texts("train", 20_000))
     words = re.findall(r"[A-Za-z]+", text.lower())
     assert len(set(words)) > 1_500
-    assert len({kind for kind, _ in texts("train", 1_000)}) == 5
+    assert len({kind for kind, _ in texts("train", 1_000)}) == 6
     ratio = len(text.encode()) / len(gzip.compress(text.encode(), 6))
     assert ratio < 5.0
     starts = Counter(" ".join(text.split()[:6]) for _, text in texts("train", 20_000))
@@ -360,7 +360,7 @@ def test_every_equation_in_every_text_is_right() -> None:
             assert int(more) > int(less)
         for n, following in re.findall(r"After (\d+) comes (\d+)\.", text):
             assert int(n) + 1 == int(following)
-    assert seen > 1_000
+    assert seen > 500
 
 
 STORY_SUMS = (
@@ -426,9 +426,12 @@ def test_every_problem_has_the_answer_that_its_text_gives(split: str) -> None:
     for i in range(2_000):
         problem = world.problem(split, 4, i)
         kinds[problem["kind"], problem["level"]] += 1
-        assert solve_again(problem["question"]) == problem["answer"], problem
+        again = play_again if problem["kind"].startswith("word ") else solve_again
+        assert again(problem["question"]) == problem["answer"], problem
         assert re.search(rf"\b{problem['answer']}\b", digits(problem["solution"])), problem
-    assert len(kinds) == len(sums.KINDS) * 3
+    played = {kind.removeprefix("word ") for kind, _ in kinds if kind.startswith("word ")}
+    assert played == {*games.PROBLEM_KINDS}
+    assert len([kind for kind, _ in kinds if not kind.startswith("word ")]) == len(sums.KINDS) * 3
 
 
 def test_every_instruction_with_an_answer_says_it() -> None:
@@ -441,25 +444,37 @@ def test_every_instruction_with_an_answer_says_it() -> None:
             assert digits(item["answer"]).replace(" and ", ", ").lower() in said, item
 
 
-def test_word_tasks_are_what_they_ask() -> None:
-    seen = set()
+def play_again(question: str) -> str:
+    """The answer of a game with words, worked out from its question alone."""
+    words = re.split(
+        r", ", re.split(r": |word | say |^Say ", question.rstrip("?.").replace(" two times", ""))[-1]
+    )
+    if "twice" in question or "two times" in question:
+        return " ".join([words[0].removesuffix(" twice")] * 2)
+    if "How many" in question:
+        return str(len(words))
+    if "round" in question:
+        return ", ".join(reversed(words))
+    if "between" in question:
+        before = re.search(r"between (\w+) and (\w+):", question)
+        assert before
+        place = words.index(before[1])
+        assert words[place + 2] == before[2]
+        return words[place + 1]
+    if after := re.search(r"comes after (\w+):", question):
+        return words[words.index(after[1]) + 1]
+    return words[-1] if "last" in question else words[0]
+
+
+def test_games_with_words_have_the_answer_that_their_words_give() -> None:
+    seen: Counter[tuple[str, int]] = Counter()
     for i in range(3_000):
-        item = world.instruction("train", 0, i)
-        ask, reply, kind = item["messages"][0]["content"], answer_text(item), item["kind"]
-        if kind.startswith("word"):
-            seen.add(kind)
-            word = ask.split('"')[1]
-            expected = {
-                "word repeat": word,
-                "word twice": f"{word} {word}",
-                "word first": word[:1],
-                "word last": word[-1:],
-                "word capitals": "".join(chr(ord(c) - 32) if c.isalpha() else c for c in word),
-                "word backwards": "".join(reversed(word)),
-                "word spell": "-".join(c for c in word if c != " "),
-            }
-            assert reply == expected.get(kind, reply)
-    assert len(seen) == 8
+        game = games.play("train", ("test", i))
+        seen[game.kind, game.level] += 1
+        assert play_again(game.question) == game.answer, game
+        assert game.answer in game.reply
+    assert {kind for kind, _ in seen} == {*games.KINDS}
+    assert {level for kind, level in seen if kind == "first"} == {1, 2, 3}
 
 
 # Preferences and requests

@@ -5,7 +5,7 @@ the same bytes on every machine and Python. What is held out is held out by cont
 plot, cast and thing, the facts of an article, a sum's numbers, a question's fact, a request's wish and target
 belong to one split whatever the seed. Facts themselves are told in all splits; questions about them are not.
 
-    document(split, seed, i)         {"text", "kind"}; kinds: story, article, conversation, sums, kindness
+    document(split, seed, i)         {"text", "kind"}; kinds: story, article, conversation, sums, kindness, game
     instruction(split, seed, i)      {"messages", "kind", "answer"}
     preference(split, seed, i)       {"prompt", "chosen", "rejected", "reason"}
     request(split, seed, i)          {"prompt", "response", "label", "pair", "kind", "messages"}
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from linnet.config import RequestError
-from linnet.data.world import articles, harbour, requests, stories, sums
+from linnet.data.world import articles, games, harbour, requests, stories, sums
 from linnet.data.world.chat import instruction, preference
 from linnet.data.world.draw import SPLITS, Draw, check_split
 from linnet.data.world.requests import request
@@ -42,12 +42,16 @@ __all__ = [
 
 # kind, its share of the documents added to those before it, and what writes it
 _MIX = (
-    ("story", 0.60, stories.document),
-    ("article", 0.75, articles.article),
-    ("sums", 0.86, sums.document),
-    ("conversation", 0.94, articles.conversation),
-    ("kindness", 1.00, requests.document),
+    ("story", 0.50, stories.document),
+    ("article", 0.64, articles.article),
+    ("sums", 0.70, sums.document),
+    ("conversation", 0.78, articles.conversation),
+    ("kindness", 0.84, requests.document),
+    ("game", 1.00, games.document),
 )
+
+
+_GAMES = 0.85  # of problems; the others are sums
 
 
 def document(split: str, seed: int, i: int) -> dict[str, str]:
@@ -66,10 +70,16 @@ def documents(split: str, seed: int = 0, start: int = 0) -> Iterator[dict[str, s
 def problem(split: str, seed: int, i: int) -> dict[str, Any]:
     """Problem `i` with one exact answer, for rewards that can be verified.
 
-    Keys: question, answer (exact text), solution (a sentence that contains it), kind (see `sums.KINDS`),
+    Keys: question, answer (exact text), solution (a sentence that contains it), kind (see `games` and `sums.KINDS`),
     level (1 to 3), messages (the question as a user's message).
     """
-    parts = sums.problem_parts(split, Draw("problem", check_split(split), seed, i))
+    draw = Draw("problem", check_split(split), seed, i)
+    if draw.chance(_GAMES):
+        game = games.play(split, ("problem", split, seed, i), games.PROBLEM_KINDS)
+        parts = {**game._asdict(), "kind": f"word {game.kind}", "solution": game.reply}
+        del parts["reply"]
+    else:
+        parts = sums.problem_parts(split, draw)
     return {**parts, "messages": [{"role": "user", "content": parts["question"]}]}
 
 

@@ -8,17 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from linnet.data.world import articles, facts, stories, sums
+from linnet.data.world import articles, facts, games, stories, sums
 from linnet.data.world.draw import Draw, check_split, partition
 from linnet.data.world.facts import Fact
 from linnet.data.world.grammar import Scene, listed, polish, sentence_case
 from linnet.data.world.people import NAMES, PEOPLE
-from linnet.data.world.places import THINGS
 
 Turn = dict[str, str | None]
-
-_MORE_WORDS = ("apple", "bread", "river", "stone", "cloud", "flower", "summer", "winter", "window", "friend")
-_WORDS = tuple(sorted({*THINGS, *_MORE_WORDS}))
 
 
 def _turn(kind: str, user: str, assistant: str, answer: str | None) -> Turn:
@@ -59,30 +55,9 @@ def _sum(split: str, draw: Draw) -> Turn:
     return _turn("sum", str(problem["question"]), str(problem["solution"]), str(problem["answer"]))
 
 
-_WORD_TASKS: tuple[tuple[str, tuple[str, ...], Callable[[str], str]], ...] = (
-    ("repeat", ("Say the word {w}.", "Please repeat: {w}"), lambda w: w),
-    ("twice", ("Say {w} twice.", "Write the word {w} two times."), lambda w: f"{w} {w}"),
-    ("spell", ("Spell the word {w}.", "How do you spell {w}?"), lambda w: "-".join(w.replace(" ", ""))),
-    ("first", ("What is the first letter of {w}?", "With which letter does {w} begin?"), lambda w: w[0]),
-    ("last", ("What is the last letter of {w}?", "With which letter does {w} end?"), lambda w: w[-1]),
-    ("capitals", ("Write {w} in capital letters.", "Say {w} loudly, in capitals."), str.upper),
-    ("backwards", ("Write {w} backwards.", "Turn the word {w} round."), lambda w: w[::-1]),
-    (
-        "plural",
-        ("What is the plural of {w}?", "One {w}, two ...?"),
-        lambda w: THINGS[w].plural if w in THINGS else w + "s",
-    ),
-)
-_WORD_ITEMS = tuple(
-    (task, word) for task in range(len(_WORD_TASKS)) for word in _WORDS if word != "bread" or task != 7
-)
-
-
 def _word(split: str, draw: Draw) -> Turn:
-    task, word = draw.pick(partition("words", _WORD_ITEMS, split))
-    name, asks, transform = _WORD_TASKS[task]
-    result = transform(word)
-    return _turn(f"word {name}", draw.pick(asks).replace("{w}", f'"{word}"'), result, result)
+    game = games.play(split, ("instruction", split, draw.random()))
+    return _turn(f"word {game.kind}", game.question, game.reply, game.answer)
 
 
 def _list(split: str, draw: Draw) -> Turn:
@@ -160,15 +135,15 @@ def _read(split: str, draw: Draw) -> Turn:
 
 # what writes an instruction, and its share
 _MIX: tuple[tuple[Callable[[str, Draw], Turn], float], ...] = (
-    (_fact, 0.28),
-    (_yes_or_no, 0.06),
-    (_sum, 0.24),
-    (_word, 0.12),
-    (_list, 0.03),
-    (_tell, 0.09),
-    (_continue, 0.08),
-    (_describe, 0.04),
-    (_read, 0.06),
+    (_fact, 0.10),
+    (_yes_or_no, 0.04),
+    (_sum, 0.04),
+    (_word, 0.76),
+    (_list, 0.01),
+    (_tell, 0.01),
+    (_continue, 0.01),
+    (_describe, 0.02),
+    (_read, 0.01),
 )
 
 
