@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -13,6 +14,12 @@ from linnet.model import ModelSpec, Transformer
 
 EOS = 256
 CONTEXT = 64
+FAMILIES: dict[str, dict[str, Any]] = {
+    "gpt2": {},
+    "llama": {"num_key_value_heads": 2, "tie_word_embeddings": False},
+    "smollm3": {"no_rope_layer_interval": 2, "scale_embeddings": True},
+    "qwen3": {"head_dim": 16, "num_key_value_heads": 2},
+}
 
 
 class ByteStream:
@@ -70,11 +77,12 @@ class Script(Transformer):
     def __init__(self, script: Sequence[int], prompt_length: int = 1) -> None:
         super().__init__(network().spec)
         self.script = [0] * (prompt_length - 1) + list(script)
-        self.reads: list[tuple[int, int]] = []  # (rows, tokens) of every pass
+        self.reads: list[list[int]] = []  # how many tokens each row read, of every pass
 
-    def decode(self, tokens: torch.Tensor, cache: Any) -> torch.Tensor:
-        self.reads.append((tokens.shape[0], tokens.shape[1]))
-        return cache.positions(tokens.shape[1]).unsqueeze(-1).float()  # [B, T, 1]
+    def decode(self, tokens: torch.Tensor, cache: Any, counts: Any = None) -> torch.Tensor:
+        self.reads.append(list(counts))
+        ends = [end - 1 for end in accumulate(counts)]
+        return cache.positions(counts)[ends].unsqueeze(-1).float()  # [B, 1]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         scores = torch.zeros(hidden.shape[0], self.spec.vocab_size)

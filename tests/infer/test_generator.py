@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from talkers import CONTEXT, EOS, ByteTokenizer, Script, greedy, network, says
+from talkers import CONTEXT, EOS, FAMILIES, ByteTokenizer, Script, greedy, network, says
 
 from linnet.config import RequestError, RunError
 from linnet.infer import Generator, SamplingSettings
@@ -16,12 +16,6 @@ SETTINGS = {
     "everything": SamplingSettings(
         max_new_tokens=20, seed=6, top_p=0.9, min_p=0.01, repetition_penalty=1.2, stop=["e", "zz"]
     ),
-}
-FAMILIES = {
-    "gpt2": {},
-    "llama": {"num_key_value_heads": 2},
-    "smollm3": {"no_rope_layer_interval": 2, "scale_embeddings": True},
-    "qwen3": {"head_dim": 16, "num_key_value_heads": 2},
 }
 
 
@@ -135,17 +129,6 @@ def test_a_character_begun_in_the_prompt_is_finished_in_the_text() -> None:
     first, rest = "é".encode()
     (said,) = says(bytes([rest]), prompt_length=1).generate([[first]], greedy(), start_document=False)
     assert said.text == "é"
-
-
-def test_finished_rows_cost_nothing() -> None:
-    """Position decides what the script says, so longer prompts come to EOS sooner."""
-    model = Script([*b"abcdefgh", EOS])
-    said = Generator(model, ByteTokenizer()).generate([[1], [1] * 3, [1] * 6], greedy())
-    assert [len(completion.ids) for completion in said] == [9, 7, 4]
-    assert [completion.finish_reason for completion in said] == ["eos"] * 3
-    assert model.reads[0] == (3, 6)
-    assert [rows for rows, _ in model.reads] == [3] * 4 + [2] * 3 + [1] * 2
-    assert all(count == 1 for _, count in model.reads[1:])
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

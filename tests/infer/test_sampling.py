@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from linnet.config import RequestError, from_overrides, validate
-from linnet.infer.sampling import SamplingSettings, choose, draw, filtered, log_probability, uniform
+from linnet.infer.sampling import BLOCK, SamplingSettings, choose, draw, filtered, log_probability, uniform
 
 
 def logits(rows: int = 6, vocab: int = 50, seed: int = 0) -> torch.Tensor:
@@ -85,6 +86,30 @@ def test_the_ends_of_the_distribution_are_never_tokens_that_are_out() -> None:
     scores = torch.full((2, 6), -torch.inf)
     scores[:, 2:4] = 0.0
     assert draw(scores, [0.0, 1 - 2.0**-53]).tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("vocab", [1, 5, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 2500])
+def test_a_draw_inverts_the_cumulative_distribution(vocab: int) -> None:
+    scores = logits(200, vocab, seed=vocab)
+    scores[:, vocab // 3 : 2 * vocab // 3 - 1] = -torch.inf  # whole blocks of some vocabularies
+    uniforms = [uniform(8, vocab, row) for row in range(200)]
+    shares = np.exp(scores.double().log_softmax(-1).numpy()).cumsum(axis=1)
+    expected = [
+        np.searchsorted(row, u * row[-1], side="right") for row, u in zip(shares, uniforms, strict=True)
+    ]
+    assert draw(scores, uniforms).tolist() == expected
+
+
+def test_no_rounding_draws_what_is_out_or_past_the_end() -> None:
+    scores = torch.full((3, 4 * BLOCK + 9), -torch.inf)
+    inside = [BLOCK - 1, 2 * BLOCK, 3 * BLOCK + 5]  # an end, a beginning, and before blocks that are empty
+    scores[:, inside] = logits(3, 3)
+    for u in (0.0, 1 / 3, 2 / 3, 1 - 2.0**-53):
+        assert set(draw(scores, [u] * 3).tolist()) <= set(inside)
+    shares = scores[0].double().softmax(-1)[inside].cumsum(-1)
+    for edge in shares[:2].tolist():
+        near = [edge - 2.0**-52, edge, edge + 2.0**-52]
+        assert set(draw(scores[:1].expand(3, -1), near).tolist()) <= set(inside)
 
 
 def test_a_rare_token_of_a_large_vocabulary_can_be_drawn() -> None:

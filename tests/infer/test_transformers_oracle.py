@@ -6,18 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from talkers import EOS, ByteTokenizer, greedy, network
+from talkers import EOS, FAMILIES, ByteTokenizer, greedy, network
 
 from linnet.infer import Generator
 from linnet.model import load_model, save_model
 
 transformers = pytest.importorskip("transformers")
-FAMILIES = {
-    "gpt2": {},
-    "llama": {"num_key_value_heads": 2, "tie_word_embeddings": False},
-    "smollm3": {"no_rope_layer_interval": 2, "scale_embeddings": True},
-    "qwen3": {"head_dim": 16, "num_key_value_heads": 2},
-}
 PROMPTS = ["Once upon a time", "", "The little bird", "Why?"]
 
 
@@ -27,7 +21,7 @@ def test_greedy_text_is_that_of_transformers(family: str, penalty: float, tmp_pa
     save_model(network(family, max_position_embeddings=128, **FAMILIES[family]), tmp_path, eos_id=EOS)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     ours = Generator(load_model(tmp_path), ByteTokenizer())
-    said = ours.generate(PROMPTS, greedy(max_new_tokens=80, repetition_penalty=penalty))
+    said = ours.generate(PROMPTS, greedy(max_new_tokens=80, repetition_penalty=penalty), slots=3)
     for completion in said:
         rows = torch.tensor([completion.prompt_ids])
         expected = theirs.generate(

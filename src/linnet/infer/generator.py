@@ -92,25 +92,34 @@ class Generator:
         start_document: bool = True,
         samples: Sequence[int] | None = None,
         logprobs: bool = False,
+        slots: int | None = None,
     ) -> list[Completion]:
-        """Continue every prompt, all in one batch.
+        """Continue every prompt, many at once.
+
+        The prompt, the seed and the number of the sample decide what follows; company, order and slots
+        change no more than the last bits of the logits. The same call gives the same bits again.
 
         Args:
             prompts: texts, or ids that are read as they are. A prompt of no tokens is one EOS.
             start_document: read a text as the beginning of a document, after an EOS.
-            samples: the number of each prompt's draw, by default 0, 1, 2 …; the same seed and number
-                give the same text in whatever batch, so a long list may be cut into batches.
+            samples: the number of each prompt's draw, below 2**63, by default 0, 1, 2 …
             logprobs: return the log-probability of every token drawn.
+            slots: how many are continued at once, by default all. Each slot holds keys and values for the
+                longest prompt and continuation; a prompt that waits takes the slot of one that has ended.
+                Samples of one prompt, side by side, read it once.
 
         Raises:
-            RequestError: when a prompt leaves no room in the model's context or is not its tokens.
+            RequestError: when a prompt leaves no room in the model's context or is not its tokens, or for
+                a number of slots or of a sample that cannot be.
             RunError: when the model's output is not finite.
         """
+        if slots is not None and slots < 1:
+            raise RequestError(f"{slots} slots continue nothing", "slots", "give 1 or more")
         rows = self._rows(prompts, settings, start_document, samples)
         if rows:
             with self._quietly():
-                batch = RunningBatch(self.model, rows, settings, self._vocab_size, logprobs)
-                while batch.rows:
+                batch = RunningBatch(self.model, rows, settings, self._vocab_size, logprobs, slots)
+                while batch.unfinished:
                     batch.step()
         return [_completion(row, logprobs) for row in rows]
 
@@ -131,9 +140,10 @@ class Generator:
         with self._quietly():
             batch = RunningBatch(self.model, [row], settings, self._vocab_size, False)
         shown = 0
-        while batch.rows:
+        while batch.unfinished:
             with self._quietly():  # not across a yield: inference mode would reach into the caller
                 batch.step()
+            row.read()
             piece = "".join(row.pieces[shown:])
             shown = len(row.pieces)
             if piece:
@@ -147,6 +157,8 @@ class Generator:
         samples: Sequence[int] | None,
     ) -> list[Row]:
         numbers = range(len(prompts)) if samples is None else samples
+        if any(not 0 <= number < 2**63 for number in numbers):
+            raise RequestError("a sample's number is from 0 to 2**63 - 1", "samples")
         rows = []
         for index, (prompt, number) in enumerate(zip(prompts, numbers, strict=True)):
             ids = self._ids(prompt, start_document, f"prompt {index + 1}")
@@ -194,6 +206,7 @@ class Generator:
 
 
 def _completion(row: Row, logprobs: bool) -> Completion:
+    row.read()
     assert row.finish_reason is not None
     text = "".join(row.pieces)
     return Completion(row.prompt, row.ids, text, row.finish_reason, row.logprobs if logprobs else None)

@@ -20,6 +20,9 @@ from torch import Tensor
 
 from linnet.config import Section
 
+BLOCK = 256
+"""Neighbouring tokens that are added up together before one is drawn."""
+
 
 class SamplingSettings(Section):
     """How text is drawn from a model.
@@ -100,7 +103,8 @@ def filtered(logits: Tensor, seen: Tensor | None, settings: SamplingSettings) ->
         scores = penalise_repetition(scores, seen, settings.repetition_penalty)
     if settings.temperature == 0:
         return scores
-    scores = scores / settings.temperature
+    if settings.temperature != 1:
+        scores = scores / settings.temperature
     if settings.top_k:
         scores = keep_top_k(scores, settings.top_k)
     if settings.top_p < 1:
@@ -119,15 +123,41 @@ def uniform(seed: int, sample: int, position: int) -> float:
 def draw(scores: Tensor, uniforms: list[float]) -> Tensor:
     """Draw one token a row by inverting the cumulative distribution: [B, V] → [B].
 
-    In float64, because a float32 sum over a large vocabulary loses the rare tokens. Devices without
-    float64 (MPS) hand the row to the CPU for this.
+    Sums are in float64, because in float32 those over a large vocabulary lose the rare tokens. To add up
+    and search only a part of it in float64, a block of tokens is drawn first, and then a token of that
+    block. Devices without float64 (MPS) hand the row to the CPU for this.
     """
-    wide = (scores.cpu() if scores.device.type == "mps" else scores).double()
-    cumulative = wide.softmax(dim=-1).cumsum(dim=-1)
-    targets = torch.tensor(uniforms, dtype=torch.float64, device=wide.device).unsqueeze(1)
-    # right=True steps over tokens of probability 0, which add nothing to the sum.
-    places = torch.searchsorted(cumulative, targets * cumulative[:, -1:], right=True)
-    return places.squeeze(1).to(scores.device)
+    weights = (scores.cpu() if scores.device.type == "mps" else scores).softmax(dim=-1)
+    targets = torch.tensor(uniforms, dtype=torch.float64, device=weights.device).unsqueeze(1)
+    blocks = [
+        block.sum(dim=-1, dtype=torch.float64) for block in _in_blocks(weights)
+    ]  # 1 or 2 of [B, blocks]
+    ends = torch.cat(blocks, dim=1).cumsum(dim=-1)  # of each block, [B, blocks]
+    block, passed = _place(ends, targets * ends[:, -1:])
+    columns = block * BLOCK + torch.arange(BLOCK, device=block.device)
+    inside = weights.gather(1, columns.clamp(max=weights.shape[1] - 1)).double()
+    inside = inside.masked_fill_(columns >= weights.shape[1], 0).cumsum(dim=-1)
+    place, _ = _place(inside, targets * ends[:, -1:] - passed)
+    return (block * BLOCK + place).squeeze(1).to(scores.device)
+
+
+def _in_blocks(weights: Tensor) -> list[Tensor]:
+    """[B, V] cut into [B, blocks, BLOCK] and what is left, [B, 1, rest]."""
+    whole = weights.shape[1] // BLOCK * BLOCK
+    parts = weights[:, :whole].unflatten(1, (-1, BLOCK)), weights[:, whole:].unsqueeze(1)
+    return [part for part in parts if part.numel()]
+
+
+def _place(ends: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each row's target falls among cumulative sums [B, N], and the sum before that place, each [B, 1].
+
+    Never past the end, whatever was rounded, and never a place that adds nothing to the sum.
+    """
+    below = torch.nextafter(ends[:, -1:], torch.zeros_like(targets))
+    # right=True steps over places of probability 0; NaN, which is past the end, is for others to tell.
+    place = torch.searchsorted(ends, targets.minimum(below), right=True).clamp_(max=ends.shape[1] - 1)
+    before = torch.where(place > 0, ends.gather(1, (place - 1).clamp_(min=0)), 0.0)
+    return place, before
 
 
 def choose(scores: Tensor, settings: SamplingSettings, uniforms: list[float]) -> Tensor:
@@ -142,5 +172,5 @@ def log_probability(logits: Tensor, tokens: Tensor, temperature: float) -> Tenso
     logits [B, V], tokens [B] → [B]. This is what a policy gradient needs: the model's own distribution
     at the temperature it was sampled at, which a training pass can compute again from the weights.
     """
-    scores = logits.float() / (temperature or 1.0)
+    scores = logits.float() if temperature in (0, 1) else logits.float() / temperature
     return scores.log_softmax(dim=-1).gather(-1, tokens.clamp(min=0).unsqueeze(-1)).squeeze(-1)

@@ -10,6 +10,9 @@ Module names are those of Hugging Face's Llama, so adapters and habits carry ove
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -199,17 +202,36 @@ class Transformer(nn.Module):
             x = self.run_block(block, x, rotation, mask)
         return self.norm(x).to(self.compute_dtype)
 
-    def decode(self, tokens: Tensor, cache: KVCache) -> Tensor:
-        """Hidden states of new tokens [B, T] that follow what `cache` holds; the cache takes them in."""
-        positions = cache.positions(tokens.shape[1])
-        mask = cache.mask(positions)
-        rotation = self._rotation(tokens, positions)
-        x = self.embed(tokens, positions)
+    def decode(self, tokens: Tensor, cache: KVCache, counts: Sequence[int] | None = None) -> Tensor:
+        """Read tokens that follow what `cache` holds; the cache takes them in.
+
+        The layers are those of `forward`, but what attends to what is the cache's to say.
+
+        Args:
+            tokens: [B, T]; or, with `counts`, [N], those of all rows end to end, `counts[row]` of each.
+
+        Returns:
+            Hidden states [B, T, hidden_size]; with `counts` only those after each row's last token,
+            [B, hidden_size], which is all that drawing the next one needs.
+        """
+        shape, flat = tokens.shape, tokens.flatten()
+        positions = cache.positions(counts or [shape[1]] * shape[0])
+        rotation = self._rotation(flat, positions)
+        x = self.embed(flat, positions)
         for layer, block in enumerate(self.layers):
-            x = block.forward(
-                x, rotation, mask, cache, layer
-            )  # not __call__: compiled blocks are for training
-        return self.norm(x).to(self.compute_dtype)
+            assert isinstance(block, Block)
+            attention, seen = block.self_attn, block.input_layernorm(x)
+            heads = (len(flat), -1, attention.head)
+            q = attention.position(attention.q_norm(attention.q_proj(seen).view(heads)), rotation)
+            k = attention.position(attention.k_norm(attention.k_proj(seen).view(heads)), rotation)
+            y = cache.attend(layer, q, k, attention.v_proj(seen).view(heads)).flatten(1)
+            if counts and layer == len(self.layers) - 1:  # nothing looks back at the others any more
+                last = [end - 1 for end in accumulate(counts)]
+                x, y = x[last], y[last]
+            x = x + attention.o_proj(y)
+            x = x + block.mlp(block.post_attention_layernorm(x))
+        hidden = self.norm(x).to(self.compute_dtype)
+        return hidden if counts else hidden.view(*shape, -1)
 
     def embed(self, tokens: Tensor, positions: Tensor | None) -> Tensor:
         """Token (and learned position) embeddings: [B, T] → [B, T, hidden_size]."""
