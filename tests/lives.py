@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors.torch import load_file
 
 import tiny
 from linnet.observe import Evaluated, Event, RunStarted, Sampled, Scored, StepDone
@@ -79,7 +80,8 @@ def values(folder: Path) -> dict[str, Any]:
         },
         "dpo": {**common, "duration": "6 steps", "train_batch_size": 4, "data": data("pairs", sequence_length=96)},
         "rlvr": {
-            **common, "duration": "8 steps", "train_batch_size": 8, "num_generations": 4, "verifiers": ["regex:[aeiou] "],
+            **common, "duration": "8 steps", "train_batch_size": 8, "num_generations": 4,
+            "verifiers": ["regex:[aeiou] "],
             "steps_per_generation": 2, "num_iterations": 2, "max_completion_length": 4, "beta": 0.01,
             "check_problems": 0, "data": data("problems"),
         },
@@ -133,12 +135,17 @@ def story(run: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def models(run: Path) -> dict[str, bytes]:
-    """The weights of every stage's last checkpoint, and its adapter's."""
-    found = {}
+    """The weights of every stage's last checkpoint, its adapter's, and the rollouts in use; as bytes."""
+    found: dict[str, bytes] = {}
     for folder in sorted((run / "stages").glob("*")):
         last = sorted((folder / "checkpoints").glob("step-*"))[-1]
         for path in sorted(last.rglob("*.safetensors")):
-            found[f"{folder.name}/{last.name}/{path.relative_to(last)}"] = path.read_bytes()
+            tensors = load_file(path)
+            for name, value in tensors.items():
+                if "seconds" not in name:  # shown again after a resume; a clock's
+                    found[f"{folder.name}/{last.name}/{path.relative_to(last)}/{name}"] = (
+                        value.numpy().tobytes()
+                    )
     return found
 
 

@@ -13,7 +13,7 @@ import tiny
 from linnet.config import RequestError
 from linnet.model import count_parameters
 from linnet.recipe import Recipe, RunFolder, as_yaml, load_recipe, read_recipe, shipped
-from linnet.recipe.folder import _may_change, _leaves
+from linnet.recipe.folder import _leaves, _may_change
 
 
 @dataclasses.dataclass(frozen=True)

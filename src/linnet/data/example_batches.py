@@ -159,6 +159,20 @@ class HeldOutExamples:
         return replace(batch, group=self.group, columns={n: v[index] for n, v in self.columns.items()})
 
 
+class HeldOutPacked:
+    """Held-out examples in packed rows, as in training: every batch has the same shape, so it is compiled once."""
+
+    def __init__(self, rows: PackedExamples) -> None:
+        self.rows = rows
+
+    def batches(self, size: int, limit: int | None = None) -> Iterator[Batch]:
+        """Batches of `size` rows, the last filled up with rows of which nothing is counted."""
+        for chosen in spread(self.rows.first(1), size, limit):
+            batch = self.rows.batch(np.resize(chosen, size))
+            batch.targets[len(chosen) :] = IGNORE
+            yield batch
+
+
 def padded(examples: Sequence[Example], width: int, pad_id: int) -> Batch:
     """Examples as rows of `width` places, filled up on the right."""
     tokens = np.full((len(examples), width), pad_id, dtype=np.int64)

@@ -6,7 +6,7 @@ look over what came of it, and refuse what should not be learned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from linnet.data.example_batches import (
     ExampleBatches,
     GroupBatches,
     HeldOutExamples,
+    HeldOutPacked,
     PackedBatches,
     digest_of_examples,
 )
@@ -47,7 +48,7 @@ from linnet.recipe.starts import check_start
 from linnet.recipe.work import Equipped, Show, Start, Work
 from linnet.text import Tokenizer
 from linnet.text.chat_tokens import chatting, template_for
-from linnet.train.validation import HeldOutLoss
+from linnet.train.validation import HeldOut, HeldOutLoss
 
 KINDS: dict[StageName, Kind] = {
     "sft": "conversation", "safety": "conversation", "dpo": "pair", "rlvr": "problem",
@@ -111,17 +112,12 @@ class Asked:
         """Its fields, for a stage's work made of it."""
         return {name: getattr(self, name) for name in Asked.__dataclass_fields__}
 
-    def held_out_loss(
-        self, examples: Sequence[Example], group: int, columns: Mapping[str, Tensor] | None = None
-    ) -> HeldOutLoss | None:
-        """The loss over held-out examples, `group` of which belong together; None when there are none."""
-        if not examples:
-            return None
+    def loss_over(self, held_out: HeldOut, perplexity: bool) -> HeldOutLoss:
+        """The stage's loss on what is held out."""
         size = self.stage.micro_batch_size
         return HeldOutLoss(
-            {"held out": HeldOutExamples(examples, self.pad_id, group, columns)},
-            micro_batch_size=size if isinstance(size, int) else None,
-            limit=self.stage.eval_sequences, perplexity=group == 1,
+            {"held out": held_out}, micro_batch_size=size if isinstance(size, int) else None,
+            limit=self.stage.eval_sequences, perplexity=perplexity,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -159,7 +155,11 @@ class ConversationWork(Asked):
     def equip(self, model: Transformer, folder: Path, begun: bool) -> Equipped:
         """See Work."""
         assert self.train is not None
-        return Equipped(NextToken(), self.train, self.held_out_loss(self.held_out, 1))
+        validation = None
+        if self.held_out:
+            rows = PackedExamples(self.held_out, self.length, self.recipe.seed, self.pad_id)
+            validation = self.loss_over(HeldOutPacked(rows), perplexity=True)
+        return Equipped(NextToken(), self.train, validation)
 
 
 @dataclass
@@ -192,7 +192,11 @@ class PairWork(Asked):
         elif stage.needs_reference and not lora.adapters(model):
             frozen = reference_model(model, self.start, begun)
         train = GroupBatches("pairs", self.groups, columns[0])
-        return Equipped(Preference(stage, frozen), train, self.held_out_loss(self.held_out, 2, columns[1]))
+        validation = None
+        if self.held_out:
+            held_out = HeldOutExamples(self.held_out, self.pad_id, 2, columns[1])
+            validation = self.loss_over(held_out, perplexity=False)
+        return Equipped(Preference(stage, frozen), train, validation)
 
     def _references(self, model: Transformer, folder: Path, begun: bool) -> Tensor:
         """Reference log-probabilities of learned and of held-out examples; computed once."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 
 import torch
+import torch._dynamo
 from torch.utils.checkpoint import checkpoint
 
 from linnet.hardware import Choices
 from linnet.model import Transformer
 
+_WAYS = 8  # in which each block may be compiled: its shapes, in training and in evaluation
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -50,6 +52,9 @@ def prepare(model: Transformer, choices: Choices, gradient_checkpointing: bool) 
     if gradient_checkpointing:
         model.run_block = _checkpointed
     if choices.compile.value:
+        # Blocks share one compiled function; adapters make them differ, in training and in evaluation.
+        limit = _WAYS * len(model.layers)
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, limit)
         for block in model.layers:
             block.compile(fullgraph=True, dynamic=False)
     return model
