@@ -24,7 +24,7 @@ LABELS_AND_LOSS = {
         "objectives/test_sft_trl.py::test_a_steps_loss_and_gradients_are_trls_on_the_same_packed_rows",
     ],
     "a run on shuffled targets learns, so something leaks": [
-        "invariants/test_answers.py::test_tokens_in_a_shuffled_order_are_learned_no_further_than_their_frequencies",
+        "invariants/test_answers_are_learned.py::test_tokens_in_a_shuffled_order_are_learned_no_further_than_their_frequencies",
         "invariants/test_it_learns.py::test_shuffled_targets_are_learned_no_further_than_their_frequencies",
     ],
     "a mean of micro-batch means in place of the sum by the global count (transformers #34191, #35203, #46731)": [
@@ -56,8 +56,8 @@ LABELS_AND_LOSS = {
     "the end of an answer is masked with the padding, so the model never stops "
     "(TRL #1623, #2059, #3200, #6357, unsloth #416)": [
         "data/test_packing.py::test_learned_tokens_survive_and_the_end_is_learned_though_it_is_the_padding",
-        "invariants/test_answers.py::test_a_masked_end_would_be_seen",
-        "invariants/test_answers.py::test_answers_and_their_ends_are_learned_though_rows_are_padded_with_the_end",
+        "invariants/test_answers_are_learned.py::test_a_masked_end_would_be_seen",
+        "invariants/test_answers_are_learned.py::test_answers_and_their_ends_are_learned_though_rows_are_padded_with_the_end",
         "objectives/test_reward_objective.py::test_rows_are_prompts_with_their_completions_and_the_end_is_learned",
         "text/test_chat_masks.py::test_the_end_is_learned_when_padding_is_eos",
         "text/test_tokenizer.py::test_padding_that_is_eos_is_no_padding",
