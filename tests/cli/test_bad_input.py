@@ -124,7 +124,7 @@ WRONG_VALUES = {
         ["model.architecture=bert"],
         ["model.architecture", "'gpt2', 'llama', 'smollm3' or 'qwen3'", "'bert'"],
     ),
-    "no such init_from": (["pretrain.init_from=nowhere"], ["nowhere", "config.json"]),
+    "no such init_from": (["pretrain.init_from=nowhere"], ["nowhere", "there is no such folder"]),
     "no such source": (["pretrain.data.sources=nowhere.txt"], ["nowhere.txt", "there is no such file"]),
     "unknown tokenizer": (["tokenizer=gtp2"], ["there is no tokenizer 'gtp2'", "did you mean gpt2"]),
     "tokenizer that is not here": (

@@ -7,13 +7,28 @@ from collections.abc import Mapping
 from string import Formatter
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PlainSerializer,
+    PositiveInt,
+    model_validator,
+)
 
 from linnet.config import Layers, RequestError, Section, validate
 from linnet.data.sources.troubles import shown
 
 ALL = "all"  # the domain of a recipe that names none
 WORLD = ("document", "domain_document", "instruction", "preference", "request", "problem")
+
+
+# Written as a mapping; kept as pairs, so that a source can be a key.
+ColumnsField = Annotated[
+    tuple[tuple[str, str], ...],
+    BeforeValidator(lambda value: tuple(value.items()) if isinstance(value, dict) else value),
+    PlainSerializer(dict, return_type=dict[str, str]),
+]
 
 
 class Source(Section):
@@ -41,7 +56,7 @@ class Source(Section):
     text_field: str = "text"
     text_template: str | None = None
     filter: str | None = None
-    columns: dict[str, str] = Field(default_factory=dict)
+    columns: ColumnsField = ()
     documents: PositiveInt | None = None
     streaming: bool = False
     weight: float | None = Field(default=None, ge=0)

@@ -71,7 +71,7 @@ def _rows(source: Source, split: str, world: World) -> Iterator[Mapping[str, Any
     for row, place in _with_places(source, split, world):
         try:
             if keep is None or keep(row):
-                yield {**row, **source.columns}
+                yield {**row, **dict(source.columns)}
         except RequestError as error:
             raise RequestError(error.what, place, error.mend) from None
 
