@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["quickstart", "tinystories-30m"])
     parser.add_argument("--works", nargs="+", default=["even", "own ends", "groups"])
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--batches", type=int, default=4)
+    parser.add_argument("--batches", type=int, default=8)
     parser.add_argument(
         "--new-tokens", type=int, default=192, help="by default what a context of 256 has room for"
     )
