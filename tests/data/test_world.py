@@ -35,7 +35,7 @@ MAKERS: dict[str, Callable[[str, int, int], dict[str, Any]]] = {
 }
 
 # What the generator writes is promised for good: a run that is continued must meet the same text.
-GOLDEN = "9dbebf3e27a7f31a9ff4225db1e0aad432a0bbe94580a52afccd80deb4ff544c"
+GOLDEN = "89b6d4a55d67ddf66c1bd2787a1d1fef1fe5e2562fd5395dc9ae32e596b31153"
 
 
 @cache
@@ -431,7 +431,17 @@ def test_every_problem_has_the_answer_that_its_text_gives(split: str) -> None:
         assert re.search(rf"\b{problem['answer']}\b", digits(problem["solution"])), problem
     played = {kind.removeprefix("word ") for kind, _ in kinds if kind.startswith("word ")}
     assert played == {*games.PROBLEM_KINDS}
-    assert len([kind for kind, _ in kinds if not kind.startswith("word ")]) == len(sums.KINDS) * 3
+    assert any(kind in sums.KINDS for kind, _ in kinds)
+
+
+@pytest.mark.parametrize("split", world.SPLITS)
+def test_every_sum_has_the_answer_that_its_text_gives(split: str) -> None:
+    kinds: set[tuple[object, object]] = set()
+    for i in range(1_000):
+        problem = sums.problem_parts(split, Draw("test", i))
+        kinds.add((problem["kind"], problem["level"]))
+        assert solve_again(str(problem["question"])) == problem["answer"], problem
+    assert len(kinds) == len(sums.KINDS) * 3
 
 
 def test_every_instruction_with_an_answer_says_it() -> None:
@@ -446,11 +456,11 @@ def test_every_instruction_with_an_answer_says_it() -> None:
 
 def play_again(question: str) -> str:
     """The answer of a game with words, worked out from its question alone."""
-    words = re.split(
-        r", ", re.split(r": |word | say |^Say ", question.rstrip("?.").replace(" two times", ""))[-1]
-    )
-    if "twice" in question or "two times" in question:
-        return " ".join([words[0].removesuffix(" twice")] * 2)
+    times = {" twice": 2, " two times": 2, " three times": 3, " four times": 4, " five times": 5}
+    for said, count in times.items():
+        if said in question:
+            return " ".join([question.split(said)[0].split()[-1]] * count)
+    words = re.split(r", ", re.split(r": |word | say |^Say ", question.rstrip("?."))[-1])
     if "How many" in question:
         return str(len(words))
     if "round" in question:
@@ -474,7 +484,8 @@ def test_games_with_words_have_the_answer_that_their_words_give() -> None:
         assert play_again(game.question) == game.answer, game
         assert game.answer in game.reply
     assert {kind for kind, _ in seen} == {*games.KINDS}
-    assert {level for kind, level in seen if kind == "first"} == {1, 2, 3}
+    for kind in ("first", "times"):
+        assert {level for played, level in seen if played == kind} == {1, 2, 3}
 
 
 # Preferences and requests
@@ -499,7 +510,23 @@ def test_what_is_rejected_is_wrong_and_what_is_chosen_is_not() -> None:
                 assert chosen.startswith(rejected)
             if item["reason"] == "rude":
                 assert rejected in chat._RUDE
-    assert set(reasons) == {"wrong fact", "wrong sum", "rude", "cut off", "off topic", "repeats itself"}
+            if item["reason"] == "cool":
+                assert any(chosen.endswith(f"{warm}.") for warm in chat._WARM)
+                assert any(rejected.endswith(f"{cool}.") for cool in chat._COOL)
+            if item["reason"] in ("unsafe", "overcautious"):
+                declined = {"unsafe": chosen, "overcautious": rejected}[item["reason"]]
+                assert re.search(r"\b(cannot|will not help|would not be)\b", declined)
+    others = {
+        "unsafe",
+        "overcautious",
+        "wrong fact",
+        "wrong sum",
+        "rude",
+        "cut off",
+        "off topic",
+        "repeats itself",
+    }
+    assert set(reasons) == {"cool", *others}
 
 
 def test_a_wrong_fact_is_never_true() -> None:

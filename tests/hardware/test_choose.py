@@ -198,3 +198,12 @@ def test_attention_dropout_is_never_given_to_a_path_without_it():
     assert choose(HardwareSettings(), H200, attention_dropout=0.1).attention.value == "sdpa"
     with pytest.raises(RequestError, match="it has no attention dropout"):
         choose(HardwareSettings(attention="varlen"), H200, attention_dropout=0.1)
+
+
+def test_a_run_that_is_over_before_it_is_compiled_is_not_compiled_on_a_cpu() -> None:
+    short, long = 1e12, 1e14
+    assert choose(HardwareSettings(), SERVER_CPU, flops=short).compile.value is False
+    assert choose(HardwareSettings(), SERVER_CPU, flops=long).compile.value is True
+    assert choose(HardwareSettings(compile=True), SERVER_CPU, flops=short).compile.value is True
+    assert choose(HardwareSettings(), H200, flops=short).compile.value is True
+    assert choose(HardwareSettings(), SERVER_CPU, sequence_length=128, flops=short).attention.value == "sdpa"

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from linnet.config import RequestError
 from linnet.text import Tokenizer, load_tokenizer, resolve
+from linnet.text.hub import HubFiles
 from linnet.text.resolve import KnownVocabulary
+from model_hub import COMMIT, Hub, asking
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PROGRAM = """
 import json, sys
 from linnet.config import LinnetError
@@ -32,65 +30,15 @@ except LinnetError as error:
 """
 
 
-class Hub:
-    """As much of the hub's protocol as downloading files needs."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.gated: set[str] = set()
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self) -> None:
-                self.answer(body=False)
-
-            def do_GET(self) -> None:
-                self.answer(body=True)
-
-            def answer(self, body: bool) -> None:
-                repository, _, rest = self.path.lstrip("/").partition("/resolve/")
-                revision, _, file = rest.partition("/")
-                content = hub.files.get(f"{repository}/{file}")
-                known = any(name.startswith(repository + "/") for name in hub.files)
-                code = "EntryNotFound"
-                if repository in hub.gated:
-                    content, code = None, "GatedRepo"
-                elif not known:
-                    code = "RepoNotFound"
-                elif revision not in {"main", COMMIT}:
-                    content, code = None, "RevisionNotFound"
-                self.send_response(200 if content is not None else 403 if code == "GatedRepo" else 404)
-                if content is None:
-                    self.send_header("X-Error-Code", code)
-                else:
-                    self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
-                self.send_header("X-Repo-Commit", COMMIT)
-                self.send_header("Content-Length", str(len(content or b"")))
-                self.end_headers()
-                if body and content is not None:
-                    self.wfile.write(content)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    hub = Hub()
-    yield hub
-    hub.server.shutdown()
-    hub.server.server_close()
+    with Hub() as hub:
+        yield hub
 
 
 def in_new_process(tmp_path: Path, endpoint: str | None, *arguments: str) -> tuple[int, str]:
     """`load_tokenizer` where the hub is `endpoint`, or nowhere; the exit code and what was printed."""
-    kept = {key: os.environ[key] for key in ("PATH", "SYSTEMROOT") if key in os.environ}
-    environment = kept | {"HF_HOME": str(tmp_path / "hf"), "HOME": str(tmp_path), "PYTHONUTF8": "1"}
-    environment |= {"HF_ENDPOINT": endpoint} if endpoint else {"HF_HUB_OFFLINE": "1"}
+    environment = asking(endpoint, tmp_path)
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments], env=environment, capture_output=True, text=True
     )
@@ -156,7 +104,7 @@ def test_offline_the_error_says_where_the_vocabulary_can_be_had(tmp_path: Path) 
 def test_the_package_to_install_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(resolve, "_in_cache", lambda *_: None)
     monkeypatch.setattr(resolve, "_in_package", lambda *_: None)
-    monkeypatch.setattr(resolve._Hub, "get", lambda self, _: setattr(self, "offline", True))
+    monkeypatch.setattr(HubFiles, "get", lambda self, _: setattr(self, "offline", True))
     monkeypatch.setenv("LINNET_TOKENIZERS", str(tmp_path))
     with pytest.raises(RequestError) as caught:
         load_tokenizer("gpt2")

@@ -74,6 +74,7 @@ class Choices:
         return {name: getattr(self, name).line for name in names}
 
 
+COMPILED_FLOPS = 2e12  # below this a CPU has done a run before it has compiled it (docs/log.md)
 EAGER_TOKENS = 256  # up to here a compiled plain softmax beats the fused kernel on a CPU (docs/log.md)
 
 
@@ -82,12 +83,14 @@ def choose(
     device: Device,
     sequence_length: int | None = None,
     attention_dropout: float = 0.0,
+    flops: float | None = None,
 ) -> Choices:
     """Turn settings into picks for the machine that `device` describes.
 
     Args:
         sequence_length: of the run, where it is known; a short one has another best attention path.
         attention_dropout: of the model; not every path has it.
+        flops: of the whole run, where they are known.
 
     Raises:
         RequestError: when something was asked for that this machine cannot do.
@@ -96,7 +99,7 @@ def choose(
     machine = device if place.value == device.kind else device.cpu
     assert machine is not None
     precision = _precision(settings, machine)
-    compiled = _compile(settings, machine)
+    compiled = _compile(settings, machine, flops)
     attention = _attention(settings, machine, precision.value, attention_dropout)
     short = sequence_length is not None and sequence_length <= EAGER_TOKENS
     if settings.attention == "auto" and machine.kind == "cpu" and compiled.value and short:
@@ -229,9 +232,11 @@ def _flex_obstacle(device: Device) -> str:
     return ""
 
 
-def _compile(settings: HardwareSettings, device: Device) -> Pick[bool]:
+def _compile(settings: HardwareSettings, device: Device, flops: float | None) -> Pick[bool]:
     if settings.compile is False:
         return Pick(False, "as asked")
+    if settings.compile == "auto" and device.kind == "cpu" and (flops or COMPILED_FLOPS) < COMPILED_FLOPS:
+        return Pick(False, "so short a run is over before it would be compiled")
     if device.kind == "mps":
         if settings.compile is True:
             return Pick(True, "as asked; torch calls it a prototype on Apple GPUs")

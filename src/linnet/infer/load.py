@@ -15,6 +15,7 @@ import torch
 
 from linnet.config import RequestError
 from linnet.infer.generator import Generator
+from linnet.infer.hub_model import PREFIX, fetch_model
 from linnet.model import Transformer, load_model
 from linnet.text import Tokenizer
 
@@ -59,15 +60,19 @@ def find_model(path: Path, choice: Choice = "last") -> Path:
 
     Args:
         path: a model folder (`config.json`), a checkpoint (`model/`), a folder of checkpoints
-            (`step-00000500/`), a stage (`checkpoints/`), or a run (`stages/N-name/`).
+            (`step-00000500/`), a stage (`checkpoints/`), or a run (`stages/N-name/`). `hf:owner/name` is a
+            model on the hub.
         choice: among checkpoints, the last whole one or the one that `best.json` names.
 
     Raises:
         RequestError: nothing of this kind is there.
+        RunError: the hub answered with a failure.
     """
+    if str(path).startswith(PREFIX):
+        return fetch_model(path.as_posix())
     if not path.is_dir():
         what = "this is a file" if path.exists() else "there is no such folder"
-        raise RequestError(what, str(path), "give a run, a checkpoint or a model folder")
+        raise RequestError(what, str(path), "give a run, a checkpoint or a model folder, or hf:owner/name")
     if (path / "config.json").is_file():
         return path
     if (path / "model" / "config.json").is_file():

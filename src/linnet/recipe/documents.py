@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from linnet.config import RequestError
@@ -13,7 +14,7 @@ from linnet.data.shards.progress import Progress as BuildObserver
 from linnet.data.shards.progress import silent
 from linnet.data.training import TrainBatches
 from linnet.hardware import Choices, choose, detect
-from linnet.model import Transformer
+from linnet.model import Transformer, flops_per_token
 from linnet.objectives import NextToken
 from linnet.recipe.parts import fitting_tokenizer
 from linnet.recipe.recipe import Recipe, document_stage
@@ -92,7 +93,8 @@ def prepare_documents(
     stage = recipe.stage(name)
     assert isinstance(stage, PretrainStage)
     length = stage.data.sequence_length
-    choices = choose(recipe.hardware, detect(), length, start.spec.attention_dropout)
+    chosen = partial(choose, recipe.hardware, detect(), length, start.spec.attention_dropout)
+    choices = chosen()  # what this machine cannot do is told before anything is built
     if length > start.spec.max_position_embeddings:
         raise RequestError(
             f"{length} is over the model's {start.spec.max_position_embeddings} positions",
@@ -102,6 +104,7 @@ def prepare_documents(
     total = corpus.steps(stage.duration, stage.train_batch_size)
     train = corpus.batches(stage.train_batch_size, recipe.seed, total)
     check_schedule(stage, total, name)
+    choices = chosen(flops=total * stage.train_batch_size * length * flops_per_token(start.spec, length))
     return DocumentWork(recipe, stage, choices, start.tokenizer, corpus, train, total)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from linnet.config import RunError
+from linnet.data.batches import Windows
 from linnet.data.conversations.kinds import Conversation, Item, Pair, Problem, Turns
 from linnet.data.conversations.reading import rows
 from linnet.data.conversations.turns import turn
@@ -89,14 +90,15 @@ class Scorer:
                     corpus = open_corpus(stage.data, tokenizer, self.recipe.seed, self.on_build or silent)
                     for domain, windows in corpus.validation.items():
                         title = name if domain == ALL else f"{name}/{domain}"
-                        self._held_out["general" if title == "pretrain" else title] = windows
+                        if not any(_same(windows, other) for other in self._held_out.values()):
+                            self._held_out["general" if title == "pretrain" else title] = windows
                     corpus.close()
         return [
             Perplexity(title, windows, self.recipe.scoreboard.items)
             for title, windows in self._held_out.items()
         ]
 
-    _held_out: dict[str, Any] | None = None
+    _held_out: dict[str, Windows] | None = None
 
     @cached_property
     def _conversations(self) -> list[Suite]:
@@ -148,6 +150,12 @@ class Scorer:
             if picked:
                 suites.append(Refusals(picked, stage.chat, board.max_new_tokens, name, verdict))  # type: ignore[arg-type]
         return suites
+
+
+def _same(one: Windows, other: Windows) -> bool:
+    """Whether these are the same documents, as where a stage repeats some of an earlier one's."""
+    digests = [tuple(shard.sha256 for shard in windows.split.shards) for windows in (one, other)]
+    return digests[0] == digests[1] and one.length == other.length
 
 
 def _checkable(item: Item) -> bool:

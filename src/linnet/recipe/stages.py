@@ -32,9 +32,9 @@ STAGES: tuple[StageName, ...] = get_args(StageName)
 class Stage(TrainSettings):
     """What all stages have.
 
-    `init_from` is a checkpoint, a run, or a stock model's folder; by default the stage before. `lora` trains
-    a low-rank adapter instead of the model; what is handed on is the merged model. `hand_on` says
-    which checkpoint the next stage begins with.
+    `init_from` is a checkpoint, a run, a stock model's folder or `hf:owner/name`; by default the stage
+    before. `lora` trains a low-rank adapter instead of the model; what is handed on is the merged model.
+    `hand_on` says which checkpoint the next stage begins with.
     """
 
     init_from: str | None = None

@@ -22,8 +22,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from linnet.config import RequestError, RunError
+from linnet.config import RequestError
 from linnet.text.files import SETTINGS_FILES, VOCABULARY_FILES, read_file, read_folder, read_sentencepiece
+from linnet.text.hub import HubFiles
 from linnet.text.tokenizer import Tokenizer
 
 FOLDER_VARIABLE = "LINNET_TOKENIZERS"
@@ -129,7 +130,7 @@ def _read(files: list[Path], name: str, where: str) -> Tokenizer:
 
 def _in_cache(known: KnownVocabulary, revision: str | None) -> list[Path] | None:
     for repository in known.repositories:
-        hub = _Hub(repository, revision, "", offline=True)
+        hub = HubFiles(repository, revision, "", offline=True)
         for files in known.files:
             if found := hub.get_all(files):
                 return found
@@ -162,7 +163,7 @@ def _in_variable(name: str, known: KnownVocabulary) -> list[Path] | None:
 def _on_hub(name: str, known: KnownVocabulary, where: str, revision: str | None) -> list[Path]:
     refused: RequestError | None = None
     for repository in known.repositories:
-        hub = _Hub(repository, revision, where)
+        hub = HubFiles(repository, revision, where)
         try:
             for files in known.files:
                 if found := hub.get_all(files):
@@ -186,7 +187,7 @@ def _on_hub(name: str, known: KnownVocabulary, where: str, revision: str | None)
 
 
 def _load_from_hub(repository: str, where: str, revision: str | None) -> Tokenizer:
-    hub = _Hub(repository, revision, where)
+    hub = HubFiles(repository, revision, where)
     for files in VOCABULARY_FILES:
         found = hub.get_all(files)
         if not found:
@@ -203,54 +204,3 @@ def _load_from_hub(repository: str, where: str, revision: str | None) -> Tokeniz
         )
     wanted = ", ".join(" + ".join(files) for files in VOCABULARY_FILES)
     raise RequestError(f"{repository} on the hub holds no tokenizer", where, f"it needs one of: {wanted}")
-
-
-class _Hub:
-    """Single files of one hub repository, through the cache; after one failure to connect, only from it."""
-
-    def __init__(self, repository: str, revision: str | None, where: str, offline: bool = False) -> None:
-        self._repository, self._revision, self._where = repository, revision, where
-        self.offline = offline
-
-    def get_all(self, files: tuple[str, ...]) -> list[Path] | None:
-        """The files, or None if one of them is not to be had."""
-        found = []
-        for file in files:
-            path = self.get(file)
-            if path is None:
-                return None
-            found.append(path)
-        return found
-
-    def get(self, file: str) -> Path | None:
-        """The file, or None if the repository lacks it or cannot be reached.
-
-        Raises:
-            RequestError: no such repository or revision, or not for this user.
-            RunError: the hub answered with a failure.
-        """
-        from huggingface_hub import errors as hub_errors
-        from huggingface_hub import hf_hub_download
-
-        name, where = self._repository, self._where
-        try:
-            return Path(hf_hub_download(name, file, revision=self._revision, local_files_only=self.offline))
-        except hub_errors.LocalEntryNotFoundError:
-            self.offline = True
-            return None
-        except hub_errors.EntryNotFoundError:
-            return None
-        except hub_errors.GatedRepoError as error:
-            raise RequestError(
-                f"{name} asks for its terms to be accepted",
-                where,
-                "accept them on its hub page, then log in with `hf auth login`",
-            ) from error
-        except hub_errors.RevisionNotFoundError as error:
-            raise RequestError(f"{name} has no revision {self._revision!r}", where) from error
-        except hub_errors.RepositoryNotFoundError as error:
-            raise RequestError(
-                f"the hub has no repository {name}, or it is private", where, "check the name, or log in"
-            ) from error
-        except (OSError, ValueError) as error:
-            raise RunError(f"{file} of {name} could not be fetched ({error})", where, "try again") from error

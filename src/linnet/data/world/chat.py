@@ -1,6 +1,6 @@
 """Why this exists: instruction and preference data about the same world as the pretraining text. A held-out
 question asks for a fact that training tells in prose but never asks for, a sum with numbers that training
-never adds, a word that training never turns round, a story that training never tells.
+never adds, for words that training never puts together, a story that training never tells.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from linnet.data.world import articles, facts, games, stories, sums
-from linnet.data.world.draw import Draw, check_split, partition
+from linnet.data.world import articles, facts, games, requests, stories, sums
+from linnet.data.world.draw import Draw, check_split, draw_in_split, partition
 from linnet.data.world.facts import Fact
 from linnet.data.world.grammar import Scene, listed, polish, sentence_case
 from linnet.data.world.people import NAMES, PEOPLE
+from linnet.data.world.places import PLACES
 
 Turn = dict[str, str | None]
 
@@ -56,7 +57,7 @@ def _sum(split: str, draw: Draw) -> Turn:
 
 
 def _word(split: str, draw: Draw) -> Turn:
-    game = games.play(split, ("instruction", split, draw.random()))
+    game = games.play(split, ("instruction", split, draw.random()), games.INSTRUCTED)
     return _turn(f"word {game.kind}", game.question, game.reply, game.answer)
 
 
@@ -133,11 +134,50 @@ def _read(split: str, draw: Draw) -> Turn:
     return _turn("read", f"{text} {ask}", polish(reply), answer)
 
 
+_GREETINGS = ("Good morning", "Good day", "Good evening", "Hello")
+_NEWS = (
+    "I was {at} today.",
+    "I am going to {place}.",
+    "I have come from {place}.",
+    "I like it {at}.",
+    "Today I want to go to {place}.",
+    "Have you been {at} today?",
+)
+_WARM = (
+    "I am glad to see you",
+    "How nice that you came",
+    "It is good to meet you",
+    "I hope that you are well",
+)
+_COOL = ("I have little time today", "You come too early", "I was busy until now", "Be quick, please")
+
+
+def _propose_talk(draw: Draw) -> tuple[tuple[str, str, str], str]:
+    name, place, news = draw.pick(NAMES), draw.pick(tuple(PLACES)), draw.pick(_NEWS)
+    return (name, place, news), f"talk|{name}|{place}|{news}"
+
+
+def _talks(split: str, draw: Draw) -> tuple[str, str, str]:
+    """Somebody says good day: what they say, a warm answer and a cool one."""
+    (name, place, news), own = draw_in_split(split, ("talk", split, draw.random()), _propose_talk)
+    greeting = own.pick(_GREETINGS)
+    said = news.replace("{at}", PLACES[place].at).replace("{place}", PLACES[place].name)
+    warm, cool = (f"{greeting}, {name}. {own.pick(tone)}." for tone in (_WARM, _COOL))
+    return f"{greeting}! This is {name} the {PEOPLE[name].kind}. {said}", warm, cool
+
+
+def _talk(split: str, draw: Draw) -> Turn:
+    """A greeting, answered as warmly as coolly: which of the two is liked is for preferences to say."""
+    ask, *answers = _talks(split, draw)
+    return _turn("talk", ask, draw.pick(answers), None)
+
+
 # what writes an instruction, and its share
 _MIX: tuple[tuple[Callable[[str, Draw], Turn], float], ...] = (
-    (_fact, 0.10),
+    (_fact, 0.08),
     (_yes_or_no, 0.04),
-    (_sum, 0.04),
+    (_sum, 0.03),
+    (_talk, 0.03),
     (_word, 0.76),
     (_list, 0.01),
     (_tell, 0.01),
@@ -194,6 +234,15 @@ def _wrong(split: str, draw: Draw) -> tuple[str, str, str, str]:
     return question, solution, f"The answer is {wrong}.", "wrong sum"
 
 
+def _safe(split: str, draw: Draw) -> tuple[str, str, str, str]:
+    """A request that should be declined, or answered, and the other of the two."""
+    number = 2 * draw.between(0, 1_000_000)
+    bad, good = (requests.request(split, 0, number + place) for place in (0, 1))
+    if draw.chance(0.5):
+        return bad["prompt"], bad["response"], good["response"], "unsafe"
+    return good["prompt"], good["response"], bad["response"], "overcautious"
+
+
 def _rejected(reason: str, split: str, chosen: str, draw: Draw) -> str:
     if reason == "rude":
         return draw.pick(_RUDE)
@@ -210,15 +259,23 @@ def _rejected(reason: str, split: str, chosen: str, draw: Draw) -> str:
     return facts.answer(other, draw)
 
 
+# Tone is what a model that only imitates cannot tell; the others it mostly finds unlikely by itself.
+_REASONS = ("cool",) * 5 + ("safety",) * 2 + ("wrong", "rude", "cut off", "off topic", "repeats itself")
+
+
 def preference(split: str, seed: int, i: int) -> dict[str, Any]:
     """Preference `i`. Keys: prompt, chosen and rejected (lists of messages, role and content), reason.
 
-    Reasons: wrong fact, wrong sum, rude, cut off, off topic, repeats itself.
+    Reasons: cool, unsafe, overcautious, wrong fact, wrong sum, rude, cut off, off topic, repeats itself.
     """
     draw = Draw("preference", check_split(split), seed, i)
-    reason = draw.pick(("wrong", "wrong", "rude", "cut off", "off topic", "repeats itself"))
+    reason = draw.pick(_REASONS)
     if reason == "wrong":
         prompt, chosen, rejected, reason = _wrong(split, draw)
+    elif reason == "safety":
+        prompt, chosen, rejected, reason = _safe(split, draw)
+    elif reason == "cool":
+        prompt, chosen, rejected = _talks(split, draw)
     else:
         turn = draw.pick((_fact, _fact, _describe, _tell, _continue))(split, draw)
         prompt, chosen = str(turn["user"]), str(turn["assistant"])

@@ -45,10 +45,17 @@ def _inner(words: list[str], at: int) -> int:
     return 1 + at % (len(words) - 2)
 
 
+def _times(at: int) -> int:
+    """Three to five."""
+    return 3 + at % 3
+
+
 # In questions {all} are the words, {one} is the word at the place that was drawn, {two} the second after it.
 _RULES: dict[str, _Rule] = {
     "say": _Rule(1, 1, ("Say the word {all}.", "Please say {all}.", "Which word is this: {all}?"), lambda w, _: w[0]),
-    "twice": _Rule(1, 1, ("Say {all} twice.", "Say the word {all} two times."), lambda w, _: f"{w[0]} {w[0]}"),
+    "twice": _Rule(1, 1, ("Say {all} twice.", "Say the word {all} two times."), lambda w, _: " ".join(w * 2)),
+    "times": _Rule(1, 1, ("Say {all} {times} times.", "Say the word {all} {times} times."),
+                   lambda w, at: " ".join(w * _times(at))),
     "first": _Rule(2, 5, ("What is the first word of: {all}?", "Which word comes first: {all}?"), lambda w, _: w[0]),
     "last": _Rule(2, 5, ("What is the last word of: {all}?", "Which word comes last: {all}?"), lambda w, _: w[-1]),
     "turn": _Rule(2, 3, ("Turn these words round: {all}.", "Say them the other way round: {all}."),
@@ -58,7 +65,21 @@ _RULES: dict[str, _Rule] = {
     "count": _Rule(2, 5, ("How many words are these: {all}?",), lambda w, _: str(len(w))),
 }  # fmt: skip
 KINDS = tuple(_RULES)
-PROBLEM_KINDS = ("first", "last", "turn", "between", "next", "count")  # with several levels
+# How often instructions ask for each. What they hardly teach is left to rewards, which need what is solved
+# sometimes and not always; what is solved is among problems too, or it would be forgotten.
+_TAUGHT = {
+    "say": 8,
+    "twice": 8,
+    "times": 1,
+    "first": 8,
+    "last": 8,
+    "turn": 8,
+    "between": 3,
+    "next": 3,
+    "count": 8,
+}
+INSTRUCTED = tuple(kind for kind, weight in _TAUGHT.items() for _ in range(weight))
+PROBLEM_KINDS = ("twice", "times", "turn", "between", "between", "next", "next")
 
 
 def _proposal(kinds: tuple[str, ...]) -> Callable[[Draw], tuple[tuple[str, list[str], int], str]]:
@@ -66,7 +87,7 @@ def _proposal(kinds: tuple[str, ...]) -> Callable[[Draw], tuple[tuple[str, list[
         kind = draw.pick(kinds)
         words = draw.sample(WORDS, draw.between(_RULES[kind].fewest, _RULES[kind].most))
         at = draw.between(0, 5)
-        place = _inner(words, at) if kind in ("between", "next") else 0
+        place = _inner(words, at) if kind in ("between", "next") else _times(at) if kind == "times" else 0
         return (kind, words, at), f"game|{kind}|{place}|{','.join(words)}"
 
     return propose
@@ -76,13 +97,14 @@ def play(split: str, key: tuple[object, ...], kinds: tuple[str, ...] = KINDS) ->
     """A game of one of these kinds."""
     (kind, words, at), draw = draw_in_split(split, key, _proposal(kinds))
     rule = _RULES[kind]
-    slots = {"all": ", ".join(words)}
+    slots = {"all": ", ".join(words), "times": ("three", "four", "five")[_times(at) - 3]}
     if kind in ("between", "next"):
         place = _inner(words, at)
         slots |= {"before": words[place - 1], "after": words[place + 1]}
     question = Scene(draw, slots).write(draw.pick(rule.asks))
     answer = rule.answer(words, at)
-    level = 1 + (len(words) > 2) + (len(words) > 3)
+    size = _times(at) - 1 if kind == "times" else len(words)
+    level = 1 + (size > 2) + (size > 3)
     return Game(kind, polish(question), answer, f"The answer is {answer}.", level)
 
 
