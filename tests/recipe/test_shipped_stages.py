@@ -26,7 +26,7 @@ from linnet.data.sources.documents import documents
 from linnet.evaluate.refusals import judge
 from linnet.model import lora
 from linnet.recipe import load_recipe, shipped
-from linnet.recipe.conversations import KINDS
+from linnet.recipe.items import KINDS
 from linnet.recipe.rewards import resolved
 from linnet.recipe.scores import _labelled, _prompt
 from linnet.recipe.stages import ChatStage, StageName

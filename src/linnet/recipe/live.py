@@ -26,7 +26,7 @@ from linnet.model import (
     lora,
 )
 from linnet.observe import Anomaly, EventLog, Observer, Observers, RunStarted, Scored, draw
-from linnet.recipe.conversations import check_ahead, prepare_conversations
+from linnet.recipe.chat_stages import check_ahead, prepare
 from linnet.recipe.documents import prepare_documents
 from linnet.recipe.folder import RunFolder
 from linnet.recipe.recipe import Recipe, as_yaml
@@ -164,7 +164,7 @@ class _Life:
         """A stage's work, from the model that it begins with."""
         start = self.start(name)
         if isinstance(self.recipe.stage(name), ChatStage):
-            return prepare_conversations(self.recipe, name, start, self.show)
+            return prepare(self.recipe, name, start, self.show)
         return prepare_documents(self.recipe, name, start, self.on_build)
 
     def measure_start(self, observe: Observer) -> None:

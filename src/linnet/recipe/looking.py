@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from linnet.config import RequestError
-from linnet.recipe.conversations import prepare_conversations
+from linnet.recipe.chat_stages import prepare
 from linnet.recipe.recipe import Recipe
 from linnet.recipe.stages import ChatStage
 from linnet.recipe.starts import first_start
@@ -22,4 +22,4 @@ def look_at_stage(recipe: Recipe, name: str, show: Show) -> None:
         raise RequestError(f"there is no stage {name!r} of conversations in this recipe", "--stage",
                            f"there are {', '.join(stages) or 'none'}; without it documents are shown")  # fmt: skip
     own = recipe.stage(found).init_from is not None
-    prepare_conversations(recipe, found, first_start(recipe, found if own else recipe.life[0]), show)
+    prepare(recipe, found, first_start(recipe, found if own else recipe.life[0]), show)

@@ -16,7 +16,7 @@ from linnet.objectives import Objective
 from linnet.objectives.reward import Reward, check_solvable, evaluate_problems
 from linnet.objectives.reward.rollouts import columns_of
 from linnet.objectives.verifiers import Verifier, resolve
-from linnet.recipe.conversations import Asked, ask, reference_model
+from linnet.recipe.asked import Asked, ask, reference_model
 from linnet.recipe.recipe import Recipe
 from linnet.recipe.stages import ChatStage, RewardStage
 from linnet.recipe.work import Equipped, Show, Start

@@ -38,8 +38,8 @@ from linnet.evaluate.suites import (
 )
 from linnet.hardware import choose, detect
 from linnet.infer import load_generator
-from linnet.recipe.conversations import stage_items
 from linnet.recipe.folder import RunFolder
+from linnet.recipe.items import stage_items
 from linnet.recipe.recipe import Recipe
 from linnet.recipe.rewards import resolved
 from linnet.recipe.stages import ChatStage, PretrainStage, SafetyStage

@@ -1,0 +1,63 @@
+"""Stages that learn from what is said: made ready when their turn comes, and looked at before the life begins."""
+
+from __future__ import annotations
+
+from linnet.config import RequestError
+from linnet.data.conversations.preflight import look_over
+from linnet.evaluate.suites import is_harmful
+from linnet.model import lora
+from linnet.recipe.asked import renderer_of
+from linnet.recipe.conversations import prepare_conversations
+from linnet.recipe.items import KINDS, first_items
+from linnet.recipe.pairs import prepare_pairs
+from linnet.recipe.recipe import Recipe
+from linnet.recipe.rewards import prepare_problems, resolved
+from linnet.recipe.stages import ChatStage, SafetyStage, StageName
+from linnet.recipe.starts import check_start
+from linnet.recipe.work import Show, Start, Work
+
+
+def prepare(recipe: Recipe, name: StageName, start: Start, show: Show) -> Work:
+    """Read, render and look over what a stage learns from.
+
+    Raises:
+        RequestError: when a source cannot be read or gives nothing of what the stage learns from, or what
+            it gives is not what it should be.
+    """
+    kind = KINDS[name]
+    if kind == "problem":
+        return prepare_problems(recipe, start, show)
+    if kind == "pair":
+        return prepare_pairs(recipe, start, show)
+    return prepare_conversations(recipe, name, start, show)
+
+
+def check_ahead(recipe: Recipe, name: StageName, start: Start) -> None:
+    """Refuse now what a later stage would refuse when its turn comes, as far as the first rows tell.
+
+    Args:
+        start: what the life begins with: its tokenizer and positions are those of all its stages.
+
+    Raises:
+        RequestError: a source that is not there or gives nothing of what the stage learns from, a verifier
+            that cannot be had, a template that is none.
+    """
+    stage = recipe.stage(name)
+    if stage.init_from is not None:
+        start = check_start(recipe, name)
+    if stage.lora is not None:
+        lora.targets(start.spec, stage.lora)
+    if not isinstance(stage, ChatStage):
+        return
+    items = first_items(recipe, name)
+    if name == "rlvr":
+        resolved(stage, items)
+        return
+    if isinstance(stage, SafetyStage) and stage.gate and not any(is_harmful(item.columns) for item in items):
+        raise RequestError(
+            "none of the first requests has a label (harmful, harmless), so the gate would have nothing to go by",
+            f"{name}.data", "say it by source, as columns: {label: harmful}, or set safety.gate=false",
+        )  # fmt: skip
+    renderer = renderer_of(recipe, name, start)
+    render = renderer.pairs if KINDS[name] == "pair" else renderer.conversations
+    look_over((), renderer, items, render(items)).check(stage.preflight, f"{name}.data")  # type: ignore[arg-type]

@@ -1,0 +1,62 @@
+"""What a stage's sources give: conversations, pairs or problems, learned and held out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+from linnet.data.conversations.collection import Collection, collect_items, shares_of
+from linnet.data.conversations.kinds import Item, Kind
+from linnet.data.conversations.reading import World, collect, rows
+from linnet.recipe.recipe import Recipe
+from linnet.recipe.stages import ChatStage, SafetyStage, StageName
+
+KINDS: dict[StageName, Kind] = {
+    "sft": "conversation", "safety": "conversation", "dpo": "pair", "rlvr": "problem",
+}  # fmt: skip
+
+
+def stage_items(recipe: Recipe, name: StageName) -> Collection:
+    """The items of a stage, learned and held out.
+
+    Raises:
+        RequestError: as `collect_items`.
+    """
+    stage = recipe.stage(name)
+    assert isinstance(stage, ChatStage)
+    world: World | None = "request" if name == "safety" else None
+    items = collect_items(stage.data, KINDS[name], recipe.seed, world)
+    if not isinstance(stage, SafetyStage) or not stage.ordinary_share:
+        return items
+    settings = stage.ordinary or (recipe.sft.data if recipe.sft else None)
+    assert settings is not None
+    ordinary = collect_items(settings, "conversation", recipe.seed)
+    parts, notes = shares_of(
+        [("requests", items.train), ("ordinary conversations", ordinary.train)],
+        [1 - stage.ordinary_share, stage.ordinary_share], recipe.seed,
+    )  # fmt: skip
+    return replace(
+        items,
+        gathered=[*items.gathered, *ordinary.gathered],
+        train=[item for part in parts for item in part],
+        notes=(*items.notes, *ordinary.notes, *notes),
+    )
+
+
+_AHEAD = 200  # rows of a source that are looked at
+
+
+def first_items(recipe: Recipe, name: StageName) -> list[Item]:
+    """What the first rows of a stage's sources give."""
+    stage = recipe.stage(name)
+    assert isinstance(stage, ChatStage)
+    sets = [(stage.data, "request" if name == "safety" else None)]
+    if isinstance(stage, SafetyStage) and stage.ordinary is not None:
+        sets.append((stage.ordinary, None))
+    worlds: dict[Kind, World] = {"conversation": "instruction", "pair": "preference", "problem": "problem"}
+    found: list[Item] = []
+    for settings, world in sets:
+        for source in (*settings.sources, *settings.validation_sources):
+            some = islice(rows(source, "train", world or worlds[KINDS[name]]), _AHEAD)  # type: ignore[arg-type]
+            found += collect(some, KINDS[name], source.title).items
+    return found
