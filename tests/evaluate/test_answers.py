@@ -94,3 +94,19 @@ def test_built_in_instructions_match_themselves_and_not_each_other() -> None:
         if answer and answer != others_answer and kind not in ("yes or no", "sum"):
             wrong += matches(other, reference, answer)
     assert wrong == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "answer", "right"),
+    [
+        ("It is 7.", 7, True),
+        ("It is 8.", 7, False),
+        ("The answer is azure.", ["blue", "azure"], True),
+        ("The answer is green.", ["blue", "azure"], False),
+        ("yes", True, False),
+        ("anything", {"a": 1}, False),
+        ("The whole.", {"a": 1}, True),
+    ],
+)
+def test_answers_that_are_no_texts(said: str, answer: object, right: bool) -> None:
+    assert matches(said, "The whole.", answer) is right

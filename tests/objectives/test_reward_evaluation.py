@@ -11,6 +11,7 @@ import pytest
 from rewarding import EOS, PROBLEMS, Counting, LetterTokenizer, network, problem, settings, verifier
 
 import tiny
+from linnet.data.conversations.kinds import Problem
 from linnet.infer import Completion, Generator
 from linnet.objectives.reward import check_solvable, evaluate_problems, pass_at_k
 from linnet.objectives.reward.rollouts import Group, columns_of, solved
@@ -105,6 +106,16 @@ def test_greedy_is_one_answer() -> None:
     found = evaluate_problems(generator(), PROBLEMS, [Counting()], max_new_tokens=4)
     assert found.rewards.shape == (8, 1)
     assert "val/pass_at_1" not in found.metrics()
+
+
+def test_what_is_right_is_the_problems_answer_and_not_a_column_of_its_name() -> None:
+    turns = problem("ab", "a").problem.prompt
+    rows = [
+        Problem(turns, "C", {"answer": 2}),
+        Problem(turns, None, {"answer": ["x", "y"]}),
+        Problem(turns, "d"),
+    ]
+    assert columns_of(rows)["answer"] == ["C", ["x", "y"], "d"]
 
 
 def test_columns_of_mixed_sources_are_one_table() -> None:

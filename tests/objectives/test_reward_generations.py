@@ -124,6 +124,30 @@ def test_steps_share_rollouts_in_disjoint_parts_and_iterations_repeat_them() -> 
     assert reported["rlvr/length"] > 0
 
 
+@pytest.mark.parametrize("tokens", [0, 1, 5])
+def test_a_stop_amid_rollouts_leaves_everything_as_it_was(tokens: int) -> None:
+    model = network()
+    reward = objective(model, steps_per_generation=2)
+    given = prompts_for(reward, 8)
+    reward.prepare(model, given[1], 1)
+    state, reported, mode = reward.state(), reward.report(), model.training
+    left = [tokens]
+
+    def stop() -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+
+    with pytest.raises(KeyboardInterrupt):
+        reward.prepare(model, given[2], 2, stop)
+    assert state.keys() == reward.state().keys()
+    assert all(torch.equal(value, reward.state()[name]) for name, value in state.items())
+    assert (reward.report(), model.training) == (reported, mode)
+    other = network()
+    again = objective(other, steps_per_generation=2)
+    assert same_batch(reward.prepare(model, given[2], 2), again.prepare(other, given[2], 2))
+
+
 @pytest.mark.parametrize(("loss_type", "alike"), [("dapo", True), ("bnpo", False)])
 def test_with_dapo_every_token_of_a_generation_weighs_the_same(loss_type: str, alike: bool) -> None:
     model = network()

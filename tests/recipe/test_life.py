@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ import linnet.recipe
 import lives
 import tiny
 from linnet.config import RequestError, RunError
+from linnet.infer.rows import RunningBatch
 from linnet.model import load_adapter, load_model, lora
 from linnet.observe import Scored, StepDone
-from linnet.recipe import live
+from linnet.recipe import live, look_at_stage
 
 
 @pytest.fixture(autouse=True)
@@ -189,6 +191,8 @@ def refused_at_load(folder: Path, *overrides: str) -> str:
         ("sft.data.sources=[{path: x.jsonl, streaming: true}]", "conversations are read whole"),
         ("dpo.precompute_ref_log_probs=true", "write 'reference: precomputed'"),
         ("sft.hand_on=first", "last"),
+        ("pretrain.lora={r: 4}", "pretrain begins with fresh weights"),
+        ("scoreboard.max_new_tokens=128", "leaves no room for a question"),
     ],
 )
 def test_recipes_that_make_no_sense(override: str, line: str, tmp_path: Path) -> None:
@@ -211,11 +215,62 @@ def test_stages_that_have_not_begun_may_change_and_others_may_not(tmp_path: Path
     live(lives.recipe(tmp_path, *short, "sft.learning_rate=0.001"), tmp_path / "run")
     with pytest.raises(RequestError, match=r"sft\.learning_rate"):
         live(lives.recipe(tmp_path, *short), tmp_path / "run")
-    with pytest.raises(RequestError, match=r"pretrain\.duration"):  # sft began with what it was
-        live(
-            lives.recipe(tmp_path, *short, "sft.learning_rate=0.001", "pretrain.duration=9 steps"),
-            tmp_path / "run",
-        )
+    for change, key in (("pretrain.duration=9 steps", "duration"), ("pretrain.hand_on=best", "hand_on")):
+        with pytest.raises(RequestError, match=rf"pretrain\.{key}"):  # sft began with what it was
+            live(lives.recipe(tmp_path, *short, "sft.learning_rate=0.001", change), tmp_path / "run")
+
+
+def test_fresh_sets_nothing_aside_that_a_single_stage_goes_on_from(tmp_path: Path) -> None:
+    recipe = lives.recipe(tmp_path, "stages=[pretrain, sft]", "sft.sample_prompts=[]")
+    live(recipe, tmp_path / "run", only="pretrain")
+    with pytest.raises(RequestError, match="sft goes on from pretrain"):
+        live(recipe, tmp_path / "run", fresh=True, only="sft")
+    assert live(recipe, tmp_path / "run", only="sft") == "finished"
+
+
+def test_a_stop_before_the_first_step_of_a_stage_is_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = lives.recipe(tmp_path, "stages=[pretrain, rlvr]")
+    live(recipe, tmp_path / "run", only="pretrain")
+    monkeypatch.undo()  # curves are drawn
+    with monkeypatch.context() as stopped:
+        stopped.setattr(RunningBatch, "step", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+        assert live(recipe, tmp_path / "run") == "stopped"
+    assert live(recipe, tmp_path / "run") == "finished"
+    assert lives.steps_taken(tmp_path / "run") == {"pretrain": 8, "rlvr": 8}
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo", "rlvr"])
+def test_a_stage_of_which_nothing_is_held_out_is_lived(stage: str, tmp_path: Path) -> None:
+    nothing = (f"stages=[pretrain, {stage}]", f"{stage}.data.validation_fraction=0")
+    assert live(lives.recipe(tmp_path, *nothing), tmp_path / "run") == "finished"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (("sft.hand_on=best",), "sft.hand_on=best: there is nothing held out"),
+        (("sft.early_stopping_patience=2",), "there is nothing held out"),
+        (("stages=[pretrain, safety]", "safety.gate=true", "safety.data.validation_fraction=0"),
+         "none of the 0 requests that are held out"),
+    ],
+)  # fmt: skip
+def test_what_needs_held_out_items_is_refused_without_them(
+    overrides: tuple[str, ...], line: str, tmp_path: Path
+) -> None:
+    given = ("stages=[pretrain, sft]", "sft.data.validation_fraction=0", *overrides)
+    with pytest.raises(RequestError) as told:
+        live(lives.recipe(tmp_path, *given), tmp_path / "run")
+    assert line in told.value.line()
+
+
+def test_problems_are_looked_over_like_all_else(tmp_path: Path) -> None:
+    files = lives.write(tmp_path)
+    often = tmp_path / "often.jsonl"
+    often.write_text(Path(files["problems"]).read_text() * 3)
+    with pytest.raises(RequestError, match="exact duplicates"):
+        look_at_stage(lives.recipe(tmp_path, f"rlvr.data.sources=[{often}]"), "rlvr", lambda _: None)
 
 
 def test_a_gate_stops_a_life_and_stays_shut(tmp_path: Path) -> None:
@@ -251,3 +306,14 @@ def test_problems_that_are_never_solved_are_refused_before_training(tmp_path: Pa
             tmp_path / "run",
         )  # fmt: skip
     assert "rlvr" not in lives.steps_taken(tmp_path / "run")
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+@pytest.mark.parametrize(("duration", "too_often"), [("400 steps", True), ("2 epochs", False)])
+def test_few_examples_learned_many_times_are_told_before_the_first_step(
+    tmp_path: Path, stage: str, duration: str, too_often: bool
+) -> None:
+    told: list[str] = []
+    recipe = lives.recipe(tmp_path, f"{stage}.duration={duration}")
+    look_at_stage(recipe, stage, lambda text: told.append(text(False)))
+    assert any(f"{stage}: 400 steps learn every example" in text for text in told) is too_often

@@ -93,7 +93,10 @@ def _live(recipe: Recipe, run: Path | None, fresh: bool, stage: str | None = Non
 
 def _speak(folder: Path) -> None:
     """Show the same prompts answered by every stage."""
-    board = json.loads((folder / "scoreboard.json").read_text(encoding="utf-8"))
+    path = folder / "scoreboard.json"
+    if not path.exists():  # there was one stage
+        return
+    board = json.loads(path.read_text(encoding="utf-8"))
     for asked in board["answers"]:
         typer.echo(f"\n  {asked.pop('prompt')}")
         for stage, answer in asked.items():

@@ -19,6 +19,7 @@ By rule 5 a turned relation ("The map has Wilf") passes; no rule without the que
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from linnet.objectives.verifiers.answers import SHORT_LINE, final_answer, marked_answer
 from linnet.objectives.verifiers.equality import read_gold
@@ -79,17 +80,27 @@ _OPENERS = frozenset(
 )
 
 
-def matches(completion: str, reference: str, answer: str | None) -> bool:
+def matches(completion: str, reference: str, answer: Any = None) -> bool:
     """Whether a completion is right.
 
     Args:
         completion: what a model wrote.
         reference: a right answer in full.
-        answer: what of it decides, or None where only the whole does.
+        answer: what of it decides, a text or a number, or several of which each does; anything else says
+            nothing, and then only the whole decides.
     """
     if _same(completion, reference):
         return True
-    if answer is None or not answer.strip() or not completion.strip():
+    if isinstance(answer, list | tuple):
+        return any(matches(completion, reference, one) for one in answer)
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+        return False
+    return _decided(completion, reference, str(answer))
+
+
+def _decided(completion: str, reference: str, answer: str) -> bool:
+    """Rules 2 to 5."""
+    if not answer.strip() or not completion.strip():
         return False
     if read_gold(answer).value is not None:
         return bool(fast_verdict(answer, completion))

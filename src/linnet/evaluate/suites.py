@@ -25,7 +25,7 @@ from linnet.evaluate.refusals import Verdict, judge
 from linnet.infer import Completion, Generator, SamplingSettings
 from linnet.model import Transformer
 from linnet.objectives.linear_cross_entropy import per_token_losses
-from linnet.objectives.reward import RewardSettings, evaluate_problems
+from linnet.objectives.reward import RewardSettings, Verified, evaluate_problems
 from linnet.objectives.verifiers import Verifier
 from linnet.text import Tokenizer
 from linnet.text.chat_tokens import chatting, template_for
@@ -98,7 +98,9 @@ class ExactMatch:
             model, [item.messages[:-1] for item in self.items], self.chat, self.max_new_tokens
         )
         each = tuple(
-            float(matches(text, str(item.messages[-1]["content"]), item.columns.get("answer")))
+            None
+            if text is None
+            else float(matches(text, str(item.messages[-1]["content"]), item.columns.get("answer")))
             for item, text in zip(self.items, answers, strict=True)
         )
         return [Score("instruction/exact_match", share(each), each)]
@@ -106,11 +108,14 @@ class ExactMatch:
 
 @dataclass(frozen=True)
 class PreferenceAccuracy:
-    """Whether the model finds the better of two held-out answers likelier, by the mean over its tokens."""
+    """Whether the model finds the better of two held-out answers likelier, by the mean over its tokens.
+
+    max_length: of a row, where it is less than the model reads. Pairs that do not fit are left out.
+    """
 
     pairs: Sequence[Pair]
     chat: ChatSettings
-    max_length: int
+    max_length: int | None = None
 
     @torch.no_grad()
     def measure(self, model: Generator) -> list[Score]:
@@ -157,8 +162,12 @@ class Refusals:
         """See Suite."""
         turns = [request for request, _ in self.requests]
         answers = answer_all(model, turns, self.chat, self.max_new_tokens)
-        verdicts = self.verdict(turns, answers) if self.verdict else [judge(answer) for answer in answers]
-        refused = [None if verdict is None else float(verdict == "refused") for verdict in verdicts]
+        texts = [answer or "" for answer in answers]
+        verdicts = self.verdict(turns, texts) if self.verdict else [judge(text) for text in texts]
+        refused = [
+            None if verdict is None or answer is None else float(verdict == "refused")
+            for verdict, answer in zip(verdicts, answers, strict=True)
+        ]
         scores = []
         for harmful, suite in ((True, "refusal"), (False, "over_refusal")):
             each = tuple(r for r, (_, bad) in zip(refused, self.requests, strict=True) if bad == harmful)
@@ -184,39 +193,46 @@ def share(each: Sequence[float | None]) -> Rate:
 @dataclass(frozen=True)
 class VerifiedReward:
     """The mean reward of sampled answers to held-out problems, as reinforcement learning samples them, and
-    how many are right at the first try when the likeliest words are taken."""
+    how many are solved at the first try when the likeliest words are taken.
+
+    max_length: of a problem and its answer, where it is less than the model reads.
+    """
 
     problems: Sequence[Problem]
     chat: ChatSettings
     settings: RewardSettings
     verifiers: Sequence[Verifier]
-    max_length: int
+    max_length: int | None
     seed: int
     samples: int = 4
 
     def measure(self, model: Generator) -> list[Score]:
         """See Suite."""
-        renderer = _renderer(model, self.chat, self.max_length)
+        renderer = _renderer(model, self.chat, self.max_length, self.settings.max_completion_length)
         prompts = renderer.problems(self.problems)
-        scores = []
-        for name, temperature, samples in (
-            ("reward", self.settings.temperature, self.samples),
-            ("greedy", 0.0, 1),
-        ):
-            found = self._rewards(model, prompts, temperature, samples)
-            known = [value for value in found if value is not None]
-            scores.append(Score(f"rlvr/{name}", mean(known), tuple(found)))
-        return scores
+        if not prompts:
+            return []
+        sampled = self._tried(model, prompts, self.settings.temperature, self.samples).rewards
+        judged = np.nan_to_num(sampled, nan=0.0).sum(1), (~np.isnan(sampled)).sum(1)
+        each = [float(total / count) if count else None for total, count in zip(*judged, strict=True)]
+        greedy = self._tried(model, prompts, 0.0, 1)
+        right = [
+            None if np.isnan(reward) else float(solved)
+            for reward, solved in zip(greedy.rewards[:, 0], greedy.right[:, 0], strict=True)
+        ]
+        return [
+            Score("rlvr/reward", mean([value for value in each if value is not None]), tuple(each)),
+            Score("rlvr/greedy", share(right), tuple(right)),
+        ]
 
-    def _rewards(
+    def _tried(
         self, model: Generator, prompts: Sequence[Prompt], temperature: float, samples: int
-    ) -> list[float | None]:
-        found = evaluate_problems(
+    ) -> Verified:
+        return evaluate_problems(
             talking(model, self.chat), prompts, self.verifiers, samples=samples, temperature=temperature,
             max_new_tokens=self.settings.max_completion_length, seed=self.seed,
+            slots=self.settings.rollout_slots, deadline_seconds=self.settings.deadline_seconds,
         )  # fmt: skip
-        judged = np.nan_to_num(found.rewards, nan=0.0).sum(1), (~np.isnan(found.rewards)).sum(1)
-        return [float(total / count) if count else None for total, count in zip(*judged, strict=True)]
 
 
 # --- asking ------------------------------------------------------------------------------------------
@@ -224,16 +240,15 @@ class VerifiedReward:
 
 def answer_all(
     model: Generator, prompts: Sequence[Turns], chat: ChatSettings, max_new_tokens: int
-) -> list[str]:
-    """The greedy answer to each conversation; empty where it does not fit."""
-    room = model.model.spec.max_position_embeddings
-    renderer = _renderer(model, chat.model_copy(update={"too_long": "drop"}), max(1, room - max_new_tokens))
+) -> list[str | None]:
+    """The greedy answer to each conversation; None where it does not fit."""
+    renderer = _renderer(model, chat, None, max_new_tokens)
     rendered = [renderer.problem(Problem(turns, None)) for turns in prompts]
     ids = [prompt.ids for prompt in rendered if prompt is not None]
     settings = SamplingSettings(max_new_tokens=max_new_tokens, temperature=0)
     done: Iterable[Completion] = talking(model, chat).generate(ids, settings, slots=SLOTS) if ids else ()
     texts = iter([completion.text.strip() for completion in done])
-    return [next(texts) if prompt is not None else "" for prompt in rendered]
+    return [next(texts) if prompt is not None else None for prompt in rendered]
 
 
 def talking(model: Generator, chat: ChatSettings) -> Generator:
@@ -247,9 +262,12 @@ def _spoken(model: Generator, chat: ChatSettings) -> Tokenizer:
     return chatting(tokenizer, template_for(tokenizer, chat.chat_template))
 
 
-def _renderer(model: Generator, chat: ChatSettings, max_length: int) -> Renderer:
+def _renderer(model: Generator, chat: ChatSettings, max_length: int | None, room: int = 0) -> Renderer:
+    """Drops what is longer than `max_length` or the model reads, less the room for an answer."""
     tokenizer = _spoken(model, chat)
-    return Renderer(tokenizer, template_for(tokenizer), max_length, chat)
+    positions = model.model.spec.max_position_embeddings
+    length = max(1, min(max_length or positions, positions) - room)
+    return Renderer(tokenizer, template_for(tokenizer), length, chat.model_copy(update={"too_long": "drop"}))
 
 
 def some(items: Sequence[T], count: int, seed: int = 0) -> list[T]:

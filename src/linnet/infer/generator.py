@@ -9,7 +9,7 @@ random generators are afterwards what they were, so a training loop may ask for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,6 +21,13 @@ from linnet.infer.rows import FinishReason, Row, RunningBatch
 from linnet.infer.sampling import SamplingSettings
 from linnet.model import Transformer
 from linnet.text import StreamDecoder
+
+Check = Callable[[], None]
+"""Called between tokens; what it raises ends the work."""
+
+
+def go_on() -> None:
+    """The check of those whom nobody interrupts."""
 
 
 class Tokens(Protocol):
@@ -93,6 +100,7 @@ class Generator:
         samples: Sequence[int] | None = None,
         logprobs: bool = False,
         slots: int | None = None,
+        check: Check = go_on,
     ) -> list[Completion]:
         """Continue every prompt, many at once.
 
@@ -107,6 +115,7 @@ class Generator:
             slots: how many are continued at once, by default all. Each slot holds keys and values for the
                 longest prompt and continuation; a prompt that waits takes the slot of one that has ended.
                 Samples of one prompt, side by side, read it once.
+            check: see Check.
 
         Raises:
             RequestError: when a prompt leaves no room in the model's context or is not its tokens, or for
@@ -120,6 +129,7 @@ class Generator:
             with self._quietly():
                 batch = RunningBatch(self.model, rows, settings, self._vocab_size, logprobs, slots)
                 while batch.unfinished:
+                    check()
                     batch.step()
         return [_completion(row, logprobs) for row in rows]
 

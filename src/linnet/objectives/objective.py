@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from linnet.data.batches import Batch
+from linnet.infer import Check, go_on
 from linnet.model import Transformer
 
 
@@ -28,8 +29,11 @@ class Loss(NamedTuple):
 class Objective(Protocol):
     """Turns a model and a batch into a loss."""
 
-    def prepare(self, model: Transformer, batch: Batch, step: int) -> Batch:
-        """What must happen once for a step before its micro-batches: rollouts and their scores."""
+    def prepare(self, model: Transformer, batch: Batch, step: int, check: Check = go_on) -> Batch:
+        """What must happen once for a step before its micro-batches: rollouts and their scores.
+
+        check: called now and then; what it raises ends this, and nothing has happened.
+        """
 
     def counted(self, batch: Batch) -> int:
         """What the loss of this batch is a sum over."""
@@ -56,7 +60,7 @@ class Objective(Protocol):
 class Plain:
     """What an objective is that needs nothing beforehand and keeps nothing."""
 
-    def prepare(self, model: Transformer, batch: Batch, step: int) -> Batch:
+    def prepare(self, model: Transformer, batch: Batch, step: int, check: Check = go_on) -> Batch:
         """The batch as it is."""
         return batch
 

@@ -12,6 +12,7 @@ from linnet.config import RequestError
 from linnet.data.conversations.collection import Collection
 from linnet.data.conversations.preflight import look_over
 from linnet.data.conversations.rendering import Renderer
+from linnet.data.example_batches import ExampleBatches
 from linnet.data.examples import Example
 from linnet.hardware import Choices, Pick, choose, detect
 from linnet.model import Transformer, load_model, lora
@@ -23,6 +24,8 @@ from linnet.recipe.work import Show, Start
 from linnet.text import Tokenizer
 from linnet.text.chat_tokens import chatting, template_for
 from linnet.train.validation import HeldOut, HeldOutLoss
+
+_MANY_PASSES = 10
 
 
 @dataclass
@@ -65,6 +68,17 @@ class Asked:
         """A renderer for what is held out: it counts for itself, and leaves out what is too long."""
         settings = self.stage.chat.model_copy(update={"too_long": "drop"})
         return Renderer(self.tokenizer, self.renderer.template, self.renderer.max_length, settings)
+
+    def tell_passes(self, train: ExampleBatches, total: int, show: Show) -> None:
+        """Say so where few examples are learned again and again."""
+        (passes,) = train.passes(total).values()
+        if passes > _MANY_PASSES:
+            show(
+                lambda _: (
+                    f"{self.name}: {total} steps learn every example {passes:.0f} times, and much of what was "
+                    f"learned before is forgotten; give more data, or set {self.name}.duration to 3 epochs"
+                )
+            )
 
     def check_schedule(self, total: int) -> None:
         """Refuse a warmup or a decay that does not fit.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from linnet.config import RequestError
 from linnet.data.conversations.preflight import look_over
+from linnet.data.conversations.reading import rows
+from linnet.data.shards.ready import places_of
+from linnet.data.sources.files import files_of
 from linnet.evaluate.suites import is_harmful
 from linnet.model import lora
 from linnet.recipe.asked import renderer_of
@@ -12,7 +15,7 @@ from linnet.recipe.items import KINDS, first_items
 from linnet.recipe.pairs import prepare_pairs
 from linnet.recipe.recipe import Recipe
 from linnet.recipe.rewards import prepare_problems, resolved
-from linnet.recipe.stages import ChatStage, SafetyStage, StageName
+from linnet.recipe.stages import ChatStage, RewardStage, SafetyStage, StageName
 from linnet.recipe.starts import check_start
 from linnet.recipe.work import Show, Start, Work
 
@@ -32,11 +35,14 @@ def prepare(recipe: Recipe, name: StageName, start: Start, show: Show) -> Work:
     return prepare_conversations(recipe, name, start, show)
 
 
-def check_ahead(recipe: Recipe, name: StageName, start: Start) -> None:
+def check_ahead(recipe: Recipe, name: StageName, start: Start) -> Start:
     """Refuse now what a later stage would refuse when its turn comes, as far as the first rows tell.
 
     Args:
-        start: what the life begins with: its tokenizer and positions are those of all its stages.
+        start: what the stage before begins with: tokenizer and positions are handed on.
+
+    Returns:
+        What this stage begins with, as far as it is known.
 
     Raises:
         RequestError: a source that is not there or gives nothing of what the stage learns from, a verifier
@@ -48,16 +54,26 @@ def check_ahead(recipe: Recipe, name: StageName, start: Start) -> None:
     if stage.lora is not None:
         lora.targets(start.spec, stage.lora)
     if not isinstance(stage, ChatStage):
-        return
+        ready = places_of(stage.data)
+        for source in (*stage.data.all_sources, *stage.data.validation_sources):
+            if source.title not in ready:
+                files_of(source)
+        return start
     items = first_items(recipe, name)
     if name == "rlvr":
         resolved(stage, items)
-        return
+        assert isinstance(stage, RewardStage)
+        renderer_of(recipe, name, start, stage.max_completion_length)
+        return start
     if isinstance(stage, SafetyStage) and stage.gate and not any(is_harmful(item.columns) for item in items):
         raise RequestError(
             "none of the first requests has a label (harmful, harmless), so the gate would have nothing to go by",
             f"{name}.data", "say it by source, as columns: {label: harmful}, or set safety.gate=false",
         )  # fmt: skip
+    if isinstance(stage, SafetyStage):
+        for source in stage.evaluation:
+            next(rows(source), None)
     renderer = renderer_of(recipe, name, start)
     render = renderer.pairs if KINDS[name] == "pair" else renderer.conversations
     look_over((), renderer, items, render(items)).check(stage.preflight, f"{name}.data")  # type: ignore[arg-type]
+    return start

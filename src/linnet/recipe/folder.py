@@ -46,7 +46,6 @@ _MAY_CHANGE = (
     "save_total_limit",
     "keep_best",
     "early_stopping_patience",
-    "hand_on",
     "preflight",
     "min_refusal",
     "max_over_refusal",
@@ -60,7 +59,8 @@ _MAY_CHANGE = (
     "data.cache_gb",
     "data.retry_minutes",
     "data.audit",
-)  # of every stage; its duration too, until a later stage has begun
+)  # of every stage
+_UNTIL_HANDED_ON = ("duration", "hand_on")  # until a later stage has begun
 _OUTSIDE = ("description", "hardware", "scoreboard", "stages")
 
 _BEGINNING = (
@@ -249,7 +249,7 @@ def _may_change(key: str, begun: Sequence[str]) -> bool:
         return False
     if name not in begun:
         return True
-    return rest.startswith(_MAY_CHANGE) or (rest == "duration" and name == begun[-1])
+    return rest.startswith(_MAY_CHANGE) or (rest in _UNTIL_HANDED_ON and name == begun[-1])
 
 
 def _short(value: Any) -> str:

@@ -7,7 +7,7 @@ from itertools import islice
 
 from linnet.data.conversations.collection import Collection, collect_items, shares_of
 from linnet.data.conversations.kinds import Item, Kind
-from linnet.data.conversations.reading import World, collect, rows
+from linnet.data.conversations.reading import WORLDS, World, collect, rows
 from linnet.recipe.recipe import Recipe
 from linnet.recipe.stages import ChatStage, SafetyStage, StageName
 
@@ -53,10 +53,9 @@ def first_items(recipe: Recipe, name: StageName) -> list[Item]:
     sets = [(stage.data, "request" if name == "safety" else None)]
     if isinstance(stage, SafetyStage) and stage.ordinary is not None:
         sets.append((stage.ordinary, None))
-    worlds: dict[Kind, World] = {"conversation": "instruction", "pair": "preference", "problem": "problem"}
     found: list[Item] = []
     for settings, world in sets:
         for source in (*settings.sources, *settings.validation_sources):
-            some = islice(rows(source, "train", world or worlds[KINDS[name]]), _AHEAD)  # type: ignore[arg-type]
+            some = islice(rows(source, "train", world or WORLDS[KINDS[name]]), _AHEAD)  # type: ignore[arg-type]
             found += collect(some, KINDS[name], source.title).items
     return found

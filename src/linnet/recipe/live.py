@@ -33,7 +33,7 @@ from linnet.recipe.recipe import Recipe, as_yaml
 from linnet.recipe.scores import Scorer, check_gates
 from linnet.recipe.stages import AnyStage, ChatStage, StageName
 from linnet.recipe.starts import chosen_start, first_start
-from linnet.recipe.work import Show, Start, Work
+from linnet.recipe.work import Equipped, Show, Start, Work
 from linnet.train import Checkpoint, Meter, Outcome, Trainer, verify
 from linnet.train.engines import LocalEngine
 
@@ -69,13 +69,14 @@ def live(
     life = _Life(recipe, run, on_build, show)
     names = life.to_live(only, fresh)
     first = life.prepared(names[0]) if names else None
+    start = life.start(names[0]) if names[1:] else None
     for name in names[1:]:
-        check_ahead(recipe, name, life.start(names[0]))
+        assert start is not None
+        start = check_ahead(recipe, name, start)
     if fresh:
         run.set_aside()
         run.check(recipe)
     with run.opened(recipe):
-        run.keep_commits(commits())
         observers = Observers(EventLog(run.events), *watch(run))
         outcome: Outcome = "finished"
         try:
@@ -83,10 +84,12 @@ def live(
             for name in names:
                 work = first or life.prepared(name)
                 first = None
+                run.keep_commits(commits())
                 try:
                     outcome = life.run_stage(name, work, observers)
                 finally:
                     work.close()
+                    run.keep_commits(commits())
                 if outcome == "stopped":
                     return outcome
             life.check_all_gates()
@@ -99,6 +102,8 @@ def live(
 def _draw(run: RunFolder, picture: Path, stage: str | None) -> None:
     try:
         draw(run.events, picture, stage)
+    except RequestError:  # a stop came before the first step
+        return
     except OSError as error:
         raise RunError(f"the curves cannot be drawn ({error.strerror})", str(picture),
                        "all else is saved; make room and run the same command again") from None  # fmt: skip
@@ -132,6 +137,9 @@ class _Life:
         if only is None:
             return left
         place = [*map(str, life)].index(only)
+        if fresh and place:
+            raise RequestError(f"{only} goes on from {life[place - 1]}, which --fresh would set aside",
+                               f"--stage {only} --fresh", "leave out one of the two")  # fmt: skip
         before = [name for name in life[:place] if not self._ended(name)]
         if before:
             raise RequestError(f"{before[0]} comes before it and is not done", f"--stage {only}",
@@ -215,6 +223,7 @@ class _Life:
         choices, length = work.choices, work.sequence_length
         engine = LocalEngine(model, stage, choices, length * work.rows, self.recipe.seed)
         equipped = work.equip(engine.model, self.folder(name), latest is not None)
+        _check_held_out(name, stage, equipped)
         spec = model.spec
         trainer = Trainer(
             engine=engine,
@@ -256,6 +265,15 @@ class _Life:
         if latest:
             trainer.resume(latest)
         return trainer.run()
+
+
+def _check_held_out(name: StageName, stage: AnyStage, equipped: Equipped) -> None:
+    """Refuse what needs a validation where nothing is held out."""
+    wanted = {"hand_on=best": stage.hand_on == "best",
+              "early_stopping_patience": bool(stage.early_stopping_patience)}  # fmt: skip
+    for key in (key for key, asked in wanted.items() if asked and equipped.validation is None):
+        raise RequestError("there is nothing held out to tell the best by", f"{name}.{key}",
+                           f"raise {name}.data.validation_fraction, or leave it out")  # fmt: skip
 
 
 def _sampler(model: Transformer, stage: AnyStage, work: Work) -> Callable[[], list[tuple[str, str]]] | None:

@@ -21,5 +21,6 @@ def look_at_stage(recipe: Recipe, name: str, show: Show) -> None:
     if found is None:
         raise RequestError(f"there is no stage {name!r} of conversations in this recipe", "--stage",
                            f"there are {', '.join(stages) or 'none'}; without it documents are shown")  # fmt: skip
-    own = recipe.stage(found).init_from is not None
-    prepare(recipe, found, first_start(recipe, found if own else recipe.life[0]), show)
+    until = recipe.life[: recipe.life.index(found) + 1]
+    begins = next((stage for stage in reversed(until) if recipe.stage(stage).init_from is not None), until[0])
+    prepare(recipe, found, first_start(recipe, begins), show)

@@ -77,6 +77,9 @@ class Recipe(Section):
         if fresh and (self.model is None or self.tokenizer is None):
             missing = "model" if self.model is None else "tokenizer"
             raise ValueError(f"{missing!r} is missing; add it, or begin with a model by {first}.init_from")
+        if fresh and self.stage(first).lora is not None:
+            raise ValueError(f"{first}.lora adapts a model that is there, and {first} begins with fresh weights; "
+                             f"leave it out, or set {first}.init_from")  # fmt: skip
         self._check_lengths()
         self._check_safety()
         return self
@@ -85,6 +88,11 @@ class Recipe(Section):
         if self.model is None:
             return
         room = self.model.max_position_embeddings
+        if self.life != ["pretrain"] and self.scoreboard.max_new_tokens >= room:
+            raise ValueError(
+                f"scoreboard.max_new_tokens {self.scoreboard.max_new_tokens} leaves no room for a question in "
+                f"model.max_position_embeddings {room}; lower it"
+            )
         for name in self.life:
             length = self.stage(name).data.sequence_length or room
             if length > room:

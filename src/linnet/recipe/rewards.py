@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from linnet.config import RequestError
 from linnet.data.conversations.kinds import Item, Problem
+from linnet.data.conversations.preflight import look_over
 from linnet.data.conversations.rendering import Prompt
 from linnet.data.prompts import PromptBatches
 from linnet.infer import Generator
@@ -20,7 +22,7 @@ from linnet.recipe.asked import Asked, ask, reference_model
 from linnet.recipe.recipe import Recipe
 from linnet.recipe.stages import ChatStage, RewardStage
 from linnet.recipe.work import Equipped, Show, Start
-from linnet.train.engines import Engine
+from linnet.train.engines import Engine, stop_where
 from linnet.train.validation import Evaluation
 
 
@@ -42,6 +44,7 @@ class HeldOutProblems:
             self.generator, self.problems, self.verifiers, samples=1, temperature=self.settings.temperature,
             max_new_tokens=self.settings.max_completion_length, seed=self.seed,
             deadline_seconds=self.settings.deadline_seconds, slots=self.settings.rollout_slots,
+            check=partial(stop_where, interrupted),
         )  # fmt: skip
         return Evaluation(-found.reward, found.metrics("val"))
 
@@ -115,10 +118,12 @@ def prepare_problems(recipe: Recipe, start: Start, show: Show) -> ProblemWork:
         raise RequestError(
             "no prompt fits", "rlvr.data", "raise sequence_length or lower max_completion_length"
         )
+    found = look_over(asked.items.gathered, asked.renderer, asked.items.train, (), asked.items.validation)
+    lines += found.told("unusable", "too_long", "duplicates", "validation_overlap")
     show(lambda _: "\n".join([*lines, ""]))
-    groups = stage.train_batch_size // stage.num_generations
+    found.check(stage.preflight, "rlvr.data")
     train = PromptBatches(
-        "problems", problems, recipe.seed, per_generation=groups * stage.steps_per_generation,
+        "problems", problems, recipe.seed, per_generation=stage.prompts_per_generation(stage.train_batch_size),
         steps=stage.steps_of_a_generation, pad_id=asked.pad_id,
     )  # fmt: skip
     length = asked.length + stage.max_completion_length

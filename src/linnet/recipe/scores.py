@@ -58,6 +58,7 @@ class Scorer:
 
     def __init__(self, recipe: Recipe, on_build: BuildObserver | None = None) -> None:
         self.recipe, self.on_build = recipe, on_build
+        self._held_out: dict[str, dict[str, Windows]] = {}  # of each tokenizer
 
     @property
     def wanted(self) -> bool:
@@ -68,37 +69,39 @@ class Scorer:
         """All suites on the model in a folder."""
         recipe = self.recipe
         choices = choose(recipe.hardware, detect())
-        model = load_generator(folder, device=choices.device.value, dtype=_DTYPES[choices.precision.value])
+        dtype = _DTYPES[choices.precision.value] if choices.device.value == "cuda" else torch.float32
+        model = load_generator(folder, device=choices.device.value, dtype=dtype)
+        model.model.use_precision(dtype)
         scores = [score for suite in self._suites(folder) for score in suite.measure(model)]
         prompts = recipe.scoreboard.prompts
         turns: list[Turns] = [(turn("user", prompt),) for prompt in prompts]
         chats = [s.chat for s in map(recipe.stage, recipe.life) if isinstance(s, ChatStage)]
         chat = chats[0] if chats else None
         said = answer_all(model, turns, chat, recipe.scoreboard.max_new_tokens) if chat else []
-        return StageScores(stage, step, scores, list(zip(prompts, said, strict=True)) if said else [])
+        answers = [(p, answer or "") for p, answer in zip(prompts, said, strict=True)] if chat else []
+        return StageScores(stage, step, scores, answers)
 
     def _suites(self, folder: Path) -> list[Suite]:
         return [*self._documents(Tokenizer.load(folder)), *self._conversations]
 
     def _documents(self, tokenizer: Tokenizer) -> list[Suite]:
-        """Perplexities: the same windows for all models of a life, which share a tokenizer."""
-        if self._held_out is None:
-            self._held_out = {}
+        """Perplexities: the same windows for all models that share a tokenizer."""
+        if tokenizer.fingerprint not in self._held_out:
+            found: dict[str, Windows] = {}
             for name in ("pretrain", "domain"):
                 stage = getattr(self.recipe, name)
                 if isinstance(stage, PretrainStage) and name in self.recipe.life:
                     corpus = open_corpus(stage.data, tokenizer, self.recipe.seed, self.on_build or silent)
                     for domain, windows in corpus.validation.items():
                         title = name if domain == ALL else f"{name}/{domain}"
-                        if not any(_same(windows, other) for other in self._held_out.values()):
-                            self._held_out["general" if title == "pretrain" else title] = windows
+                        if not any(_same(windows, other) for other in found.values()):
+                            found["general" if title == "pretrain" else title] = windows
                     corpus.close()
+            self._held_out[tokenizer.fingerprint] = found
         return [
             Perplexity(title, windows, self.recipe.scoreboard.items)
-            for title, windows in self._held_out.items()
+            for title, windows in self._held_out[tokenizer.fingerprint].items()
         ]
-
-    _held_out: dict[str, Windows] | None = None
 
     @cached_property
     def _conversations(self) -> list[Suite]:
@@ -111,27 +114,28 @@ class Scorer:
                 suites.append(ExactMatch(chosen, recipe.sft.chat, board.max_new_tokens))  # type: ignore[arg-type]
         if recipe.dpo is not None and recipe.lived("dpo"):
             pairs = [item for item in stage_items(recipe, "dpo").test if isinstance(item, Pair)]
-            length = recipe.dpo.data.sequence_length or self._positions
+            length = recipe.dpo.data.sequence_length
             if pairs:
                 suites.append(PreferenceAccuracy(some(pairs, board.items), recipe.dpo.chat, length))  # type: ignore[arg-type]
         if recipe.rlvr is not None and recipe.lived("rlvr"):
-            problems = [item for item in stage_items(recipe, "rlvr").test if isinstance(item, Problem)]
-            verifiers = resolved(recipe.rlvr, problems)
-            length = self._positions - recipe.rlvr.max_completion_length
-            suites.append(
-                VerifiedReward(
-                    some(problems, board.items), recipe.rlvr.chat, recipe.rlvr, verifiers, length, recipe.seed
-                )  # type: ignore[arg-type]
-            )
+            given = stage_items(recipe, "rlvr")
+            problems = [item for item in given.test if isinstance(item, Problem)]
+            if problems:
+                verifiers = resolved(recipe.rlvr, [*given.train, *problems])
+                length = recipe.rlvr.data.sequence_length
+                suites.append(
+                    VerifiedReward(
+                        some(problems, board.items),
+                        recipe.rlvr.chat,
+                        recipe.rlvr,
+                        verifiers,
+                        length,
+                        recipe.seed,
+                    )  # type: ignore[arg-type]
+                )
         if recipe.safety is not None and recipe.lived("safety"):
             suites += self._safety(recipe.safety)
         return suites
-
-    @property
-    def _positions(self) -> int:
-        if self.recipe.model is not None:
-            return self.recipe.model.max_position_embeddings
-        return 1 << 20  # a longer one than the model's is refused where it is read
 
     def _safety(self, stage: SafetyStage) -> list[Suite]:
         board = self.recipe.scoreboard

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from linnet.config import LinnetError, RequestError, RunError
@@ -20,12 +21,12 @@ from linnet.objectives import Objective
 from linnet.observe import Anomaly, Evaluated, Observer, Resumed, RunEnded, Sampled, Saved, StepDone
 from linnet.text import Tokenizer
 from linnet.train.checkpoints import Checkpoint, CheckpointFolder
-from linnet.train.engines import Engine, StopRequested, Terms, Update
+from linnet.train.engines import Engine, StopRequested, Terms, Update, stop_where
 from linnet.train.meter import Meter
 from linnet.train.schedules import Schedule, schedule
 from linnet.train.settings import TrainSettings
 from linnet.train.stopping import StopSignals
-from linnet.train.validation import Validation
+from linnet.train.validation import Evaluation, Validation
 
 Outcome = Literal["finished", "early stopping", "stopped"]
 SKIPPED_IN_A_ROW = 25  # a loss scale of 65,536 has halved to nothing useful by then
@@ -114,7 +115,8 @@ class Trainer:
         s, at = self.settings, self.progress
         while True:
             # Looking and saving come first: a stop may have cut this step's evaluation short.
-            if self.validation and self._due(s.eval_steps) and at.evaluated_at != at.step:
+            looks = self.validation is not None or self.sampler is not None
+            if looks and self._due(s.eval_steps) and at.evaluated_at != at.step:
                 self.evaluate(stop)
             due = self._due(s.save_steps) or self._save_is_due_by_clock() or self._is_best()
             if due and not self._is_saved():
@@ -130,7 +132,7 @@ class Trainer:
             if batch is None:
                 self._used_up()
                 continue
-            batch = self.objective.prepare(self.engine.model, batch, at.step)
+            batch = self.objective.prepare(self.engine.model, batch, at.step, partial(stop_where, stop))
             terms = self.engine.accumulate(self.objective, batch, at.step, stop)
             learning_rate = rate(at.step)
             update = self.engine.update(terms, learning_rate)
@@ -214,16 +216,16 @@ class Trainer:
             What a better model has less of; see Evaluation.
         """
         at = self.progress
-        if self.validation is None:
-            return math.inf
-        found = self.validation(self.engine, self.objective, interrupted)
+        found = Evaluation(math.inf, {})
+        if self.validation is not None:
+            found = self.validation(self.engine, self.objective, interrupted)
+            if found.score < at.best_score:
+                at.best_score, at.evaluations_since_best = found.score, 0
+                at.best_step = at.step if self.settings.keep_best else None
+            else:
+                at.evaluations_since_best += 1
+            self.observe(Evaluated(at.step, found.metrics))
         at.evaluated_at, self._saved_step = at.step, -1  # a checkpoint of this step does not know of it yet
-        if found.score < at.best_score:
-            at.best_score, at.evaluations_since_best = found.score, 0
-            at.best_step = at.step if self.settings.keep_best else None
-        else:
-            at.evaluations_since_best += 1
-        self.observe(Evaluated(at.step, found.metrics))
         if self.sampler is not None:
             for prompt, text in self.sampler():
                 self.observe(Sampled(at.step, prompt, text))

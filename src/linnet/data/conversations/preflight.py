@@ -101,6 +101,11 @@ class Preflight:
             "shares": self.shares,
         }
 
+    def told(self, *names: str) -> list[str]:
+        """Some of `shares`, a line each."""
+        shares = self.shares
+        return [f"{shares[name]:7.2%} {_FAULTS[name][0]}" for name in names]
+
     def text(self, tokenizer: Tokenizer, colour: bool) -> str:
         """For people: some examples with what is learned in colour (or between ⟦ and ⟧), then the counts."""
         lines = []
@@ -114,7 +119,7 @@ class Preflight:
             f"{self._made()} of {self.items:,}, {self.validation:,} held out; {counts.tokens:,} tokens, "
             f"{counts.learned:,} learned ({counts.learned / max(1, counts.tokens):.1%}); the longest {counts.longest:,}"
         )
-        lines += [f"{share:7.2%} {_FAULTS[name][0]}" for name, share in shares.items()]
+        lines += self.told(*shares)
         if counts.too_long:
             lines.append(
                 f"too long: {counts.dropped:,} dropped, {counts.cut:,} cut from the left of the prompt"

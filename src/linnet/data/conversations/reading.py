@@ -23,7 +23,7 @@ from linnet.data.sources.reading import unseen
 from linnet.data.sources.rows import rows_of
 
 World = Literal["instruction", "preference", "request", "problem"]
-_WORLDS: dict[Kind, World] = {"conversation": "instruction", "pair": "preference", "problem": "problem"}
+WORLDS: dict[Kind, World] = {"conversation": "instruction", "pair": "preference", "problem": "problem"}
 _LOOKED_AT = 1000  # rows without a single item before a dataset is said to fit nothing
 PLURAL: dict[Kind, str] = {"conversation": "conversations", "pair": "pairs", "problem": "problems"}
 
@@ -100,7 +100,7 @@ def gather(source: Source, kind: Kind, *, split: str = "train", world: World | N
         RequestError: when no row gives this kind: the line names the columns, what would fit, and what
             else these columns give. Or as `documents`.
     """
-    return collect(rows(source, split, world or _WORLDS[kind]), kind, source.title)
+    return collect(rows(source, split, world or WORLDS[kind]), kind, source.title)
 
 
 def collect(many: Iterable[Mapping[str, Any]], kind: Kind, title: str) -> Gathered:
@@ -155,7 +155,7 @@ def gives(source: Source, split: str = "train") -> dict[Kind, list[str]]:
     kinds: dict[Kind, list[str]] = {}
     for kind in PLURAL:
         names: Counter[str] = Counter()
-        for row in itertools.islice(rows(source, split, _WORLDS[kind]), 100):
+        for row in itertools.islice(rows(source, split, WORLDS[kind]), 100):
             try:
                 names[read(row, kind)[0]] += 1
             except Unusable:

@@ -181,7 +181,8 @@ def _letters(row: Row) -> tuple[Turns, str, str]:
 
 def _choices(row: Row) -> list[Item]:
     prompt, letter, choice = _letters(row)
-    return _answered(row, prompt, (turn("assistant", f"{letter}. {choice}"),), ("question", "choices"))
+    said = (turn("assistant", f"{letter}. {choice}"),)
+    return _answered({**row, "answer": letter}, prompt, said, ("question", "choices"))
 
 
 def _choice_problem(row: Row) -> list[Item]:

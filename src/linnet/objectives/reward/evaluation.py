@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linnet.data.conversations.rendering import Prompt
-from linnet.infer import Generator, SamplingSettings
+from linnet.infer import Check, Generator, SamplingSettings, go_on
 from linnet.objectives.reward.rollouts import Rollouts, roll_out, solved
 from linnet.objectives.verifiers import Verifier
 
@@ -69,6 +69,7 @@ def evaluate_problems(
     seed: int = 0,
     slots: int | None = 128,
     deadline_seconds: float = float("inf"),
+    check: Check = go_on,
 ) -> Verified:
     """Complete each problem `samples` times and score what comes.
 
@@ -78,13 +79,21 @@ def evaluate_problems(
         slots: completions that are written at a time: memory and speed.
         temperature: 0 is greedy, and then one sample is all there is to have.
         deadline_seconds: for the verifiers; what is late is not judged.
+        check: see `infer.Check`.
 
     Raises:
         RequestError, RunError: as `Generator.generate`.
     """
     sampling = SamplingSettings(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     done = roll_out(
-        generator, problems, verifiers, samples, sampling, slots=slots, deadline_seconds=deadline_seconds
+        generator,
+        problems,
+        verifiers,
+        samples,
+        sampling,
+        slots=slots,
+        deadline_seconds=deadline_seconds,
+        check=check,
     )
     names = tuple(verifier.name for verifier in verifiers)
     return Verified(done, names, done.rewards, done.each, solved(done.each, verifiers))

@@ -24,7 +24,7 @@ from linnet.config import RequestError
 from linnet.data.batches import IGNORE, Batch
 from linnet.data.conversations.rendering import Prompt
 from linnet.data.order import Permutation
-from linnet.infer import Generator, SamplingSettings
+from linnet.infer import Check, Generator, SamplingSettings, go_on
 from linnet.model import Transformer
 from linnet.objectives.objective import Loss
 from linnet.objectives.reward.losses import TokenLosses, advantages, equal_groups, token_losses
@@ -79,8 +79,10 @@ class Reward:
         self._report: dict[str, float] = {}
         self._fresh = False
 
-    def prepare(self, model: Transformer, batch: Batch, step: int) -> Batch:
+    def prepare(self, model: Transformer, batch: Batch, step: int, check: Check = go_on) -> Batch:
         """The rows of a step. At the first one of a generation the model answers all its prompts, and verifiers judge.
+
+        What `check` raises leaves everything as it was before.
 
         Raises:
             RequestError: when rollouts of a checkpoint were made with other settings.
@@ -91,7 +93,7 @@ class Reward:
         if self._rows is None or self._rows.generation != generation:
             if place:
                 self._news.add("the rollouts that this step shares were not in the checkpoint: made anew")
-            self._rows = self._roll_out(model, problems, generation)
+            self._rows = self._roll_out(model, problems, generation, check)
         if len(self._rows.tokens) != len(problems) * settings.num_generations:
             raise RequestError(
                 f"the checkpoint is in the middle of a generation of {len(self._rows.tokens)} completions, and "
@@ -171,12 +173,12 @@ class Reward:
         """What is amiss with rollouts and verifiers, a line each, once."""
         return self._news.collect()
 
-    def _roll_out(self, model: Transformer, problems: list[int], generation: int) -> Rows:
+    def _roll_out(self, model: Transformer, problems: list[int], generation: int, check: Check) -> Rows:
         """Rows of a generation."""
         if self.generator.model is not model:
             raise ValueError("the generator samples from another model than the one that is trained")
         settings = self.settings
-        sampled = self._sample(problems, generation)
+        sampled = self._sample(problems, generation, check)
         rewards = torch.from_numpy(np.stack([group.rewards for group in sampled.groups]))
         rows = make_rows(
             [completion for group in sampled.groups for completion in group.completions],
@@ -199,14 +201,14 @@ class Reward:
                 self._news.add(line)
         return rows
 
-    def _sample(self, problems: list[int], generation: int) -> Sampled:
+    def _sample(self, problems: list[int], generation: int, check: Check) -> Sampled:
         """A group for each problem, or with dynamic sampling for another in its place."""
         settings = self.settings
         sampling = SamplingSettings(
             max_new_tokens=settings.max_completion_length, temperature=settings.temperature,
             seed=seed_of(self.seed, "rollouts", generation),
         )  # fmt: skip
-        rounds = [self._round(problems, sampling, 0)]
+        rounds = [self._round(problems, sampling, 0, check)]
         groups = list(rounds[0].groups)
         if not settings.dynamic_sampling:
             return Sampled(groups, rounds, 0)
@@ -214,18 +216,18 @@ class Reward:
         first, further = len(missing), self._further(problems, generation)
         while missing and len(rounds) <= settings.max_refills and len(further):
             some, further = further[: len(missing)].tolist(), further[len(missing) :]
-            rounds.append(self._round(some, sampling, sum(len(part.groups) for part in rounds)))
+            rounds.append(self._round(some, sampling, sum(len(part.groups) for part in rounds), check))
             fresh = rounds[-1].groups
             dull = set(_without_difference(fresh))
             for group in (group for place, group in enumerate(fresh) if place not in dull):
                 groups[missing.pop(0)] = group
         return Sampled(groups, rounds, first - len(missing))
 
-    def _round(self, problems: list[int], sampling: SamplingSettings, first: int) -> Rollouts:
+    def _round(self, problems: list[int], sampling: SamplingSettings, first: int, check: Check) -> Rollouts:
         return roll_out(
             self.generator, [self.problems[problem] for problem in problems], self.verifiers,
             self.settings.num_generations, sampling, first=first,
-            slots=self.settings.rollout_slots, deadline_seconds=self.settings.deadline_seconds,
+            slots=self.settings.rollout_slots, deadline_seconds=self.settings.deadline_seconds, check=check,
         )  # fmt: skip
 
     def _further(self, problems: list[int], generation: int) -> np.ndarray:

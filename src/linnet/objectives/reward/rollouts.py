@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from linnet.data.conversations.kinds import Problem
 from linnet.data.conversations.rendering import Prompt
-from linnet.infer import Completion, Generator, SamplingSettings
+from linnet.infer import Check, Completion, Generator, SamplingSettings, go_on
 from linnet.objectives.verifiers import Verifier, score
 
 
@@ -75,12 +75,14 @@ def roll_out(
     first: int = 0,
     slots: int | None = None,
     deadline_seconds: float = float("inf"),
+    check: Check = go_on,
 ) -> Rollouts:
     """Draw `generations` completions of each prompt, with the log-probability of each token, and score them.
 
     Args:
         first: the number of the first prompt: its completions are the draws first·generations and on.
         slots: completions that are written at a time; None: all.
+        check: see `infer.Check`.
 
     Raises:
         RequestError: when a prompt leaves no room in the model's context.
@@ -90,7 +92,12 @@ def roll_out(
     repeated = [prompt for prompt in prompts for _ in range(generations)]
     numbers = range(first * generations, first * generations + len(repeated))
     completions = generator.generate(
-        [prompt.ids for prompt in repeated], sampling, samples=list(numbers), logprobs=True, slots=slots
+        [prompt.ids for prompt in repeated],
+        sampling,
+        samples=list(numbers),
+        logprobs=True,
+        slots=slots,
+        check=check,
     )
     drawn = time.perf_counter()
     problems = [prompt.problem for prompt in repeated]
@@ -119,7 +126,10 @@ def columns_of(problems: Sequence[Problem]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for problem in problems for name in problem.columns)
     columns = {name: [problem.columns.get(name) for problem in problems] for name in names}
     if "answer" in columns or any(problem.answer is not None for problem in problems):
-        columns["answer"] = [problem.columns.get("answer", problem.answer) for problem in problems]
+        columns["answer"] = [
+            problem.columns.get("answer") if problem.answer is None else problem.answer
+            for problem in problems
+        ]
     return columns
 
 

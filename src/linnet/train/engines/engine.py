@@ -17,6 +17,12 @@ class StopRequested(Exception):
     """A stop was asked for in the middle of a step; nothing of the step has been applied."""
 
 
+def stop_where(interrupted: Callable[[], bool]) -> None:
+    """Raises StopRequested when a stop was asked for."""
+    if interrupted():
+        raise StopRequested
+
+
 @dataclass(frozen=True)
 class Terms:
     """A step's loss: its sum over what is counted, still on the device, and how much was counted.
