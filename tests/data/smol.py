@@ -45,9 +45,9 @@ _PLAIN = b"---\nlicense: cc-by-4.0\n---\n# A dataset\n"
 
 @cache
 def texts(dataset: str) -> tuple[str, ...]:
-    """The documents of a dataset, all different, in the order of its files."""
+    """The documents of a dataset, all different, in the order of its files; no 64 tokens of two are alike."""
     seed = list(DOCUMENTS).index(dataset)
-    made = (world.document("train", seed, number)["text"] for number in itertools.count())
+    made = (world.document("train", 20 + seed, number)["text"] for number in itertools.count())
     if dataset == CODE:
         made = (f"def story():\n    return {text!r}" for text in made)
     return tuple(f"{next(made)} ({seed}-{number})" for number in range(DOCUMENTS[dataset]))
