@@ -317,3 +317,29 @@ def test_few_examples_learned_many_times_are_told_before_the_first_step(
     recipe = lives.recipe(tmp_path, f"{stage}.duration={duration}")
     look_at_stage(recipe, stage, lambda text: told.append(text(False)))
     assert any(f"{stage}: 400 steps learn every example" in text for text in told) is too_often
+
+
+def labelled(folder: Path, **words: object) -> list[str]:
+    """Requests of the kinds that are given, under other labels, a line each."""
+    rows = [json.loads(row) for row in Path(lives.write(folder)["requests"]).read_text().splitlines()]
+    return [json.dumps({**row, "label": words[row["label"]]}) for row in rows if row["label"] in words]
+
+
+@pytest.mark.parametrize("label", ["banana", 0])
+def test_a_label_that_says_nothing_is_named(label: object, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.jsonl"
+    odd.write_text("\n".join(labelled(tmp_path, harmful="harmful", harmless=label)))
+    recipe = lives.recipe(tmp_path, "safety.ordinary_share=0", f"safety.data.sources=[{odd}]")
+    with pytest.raises(RequestError, match=f"the label of 30 requests is '{label}'"):
+        look_at_stage(recipe, "safety", lambda _: None)
+
+
+@pytest.mark.parametrize("held_out", ["harmful", "harmless"])
+def test_a_gate_needs_both_kinds_of_requests_held_out(held_out: str, tmp_path: Path) -> None:
+    some = tmp_path / "some.jsonl"
+    some.write_text("\n".join(labelled(tmp_path, **{held_out: held_out})))
+    given = (f"safety.data.validation_sources=[{some}]", "safety.preflight={max_validation_overlap: 1}")
+    other = "harmless" if held_out == "harmful" else "harmful"
+    with pytest.raises(RequestError, match=f"held out is labelled as {other}"):
+        look_at_stage(lives.recipe(tmp_path, *given, "safety.gate=true"), "safety", lambda _: None)
+    look_at_stage(lives.recipe(tmp_path, *given), "safety", lambda _: None)

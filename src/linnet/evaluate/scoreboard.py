@@ -102,6 +102,9 @@ def scoreboard(stages: Sequence[StageScores]) -> dict[str, Any]:
     }
 
 
+_FEW = 10  # items; an interval of fewer says little
+
+
 def table(stages: Sequence[StageScores]) -> str:
     """The same for people: a row a suite, a column a stage; what got worse is marked with ▼."""
     suites = dict.fromkeys(score.suite for s in stages for score in s.scores)
@@ -120,10 +123,14 @@ def table(stages: Sequence[StageScores]) -> str:
 
 
 def shown(score: Score) -> str:
-    """A figure and half of its interval's width."""
-    value, _, low, high = score.rate
+    """A figure and half of its interval's width; of few items, how many they are."""
+    value, n, low, high = score.rate
     if math.isnan(value):
         return "-"
+    if n < _FEW:
+        return (
+            f"{value:.2f}" if score.suite.startswith("perplexity/") else f"{100 * value:.1f}%"
+        ) + f" (n {n})"
     half = (high - low) / 2
     if score.suite.startswith("perplexity/"):
         return f"{value:.2f}" + (f" ±{half:.2f}" if math.isfinite(half) else "")

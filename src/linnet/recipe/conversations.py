@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from linnet.config import RequestError
 from linnet.data.example_batches import ExampleBatches, HeldOutPacked, PackedBatches, digest_of_examples
 from linnet.data.examples import Example
 from linnet.data.packing import PackedExamples
-from linnet.evaluate.suites import is_harmful
 from linnet.model import Transformer
 from linnet.objectives import NextToken
 from linnet.recipe.asked import Asked, ask
 from linnet.recipe.recipe import Recipe
-from linnet.recipe.stages import SafetyStage, StageName
+from linnet.recipe.stages import StageName
 from linnet.recipe.work import Equipped, Show, Start
 
 
@@ -51,7 +49,6 @@ def prepare_conversations(recipe: Recipe, name: StageName, start: Start, show: S
         RequestError: as `prepare`.
     """
     asked = ask(recipe, name, start)
-    _check_gate(asked)
     renderer, stage = asked.renderer, asked.stage
     examples = renderer.conversations(asked.items.train)  # type: ignore[arg-type]
     asked.look_over(examples, show)
@@ -65,19 +62,3 @@ def prepare_conversations(recipe: Recipe, name: StageName, start: Start, show: S
         **asked.facts(), train=train, held_out=held_out, total_steps=total,
         fingerprint=digest_of_examples(examples, held_out),
     )  # fmt: skip
-
-
-def _check_gate(asked: Asked) -> None:
-    """A gate that has nothing to measure would always be open."""
-    stage = asked.stage
-    held_out = asked.items.test
-    if (
-        isinstance(stage, SafetyStage)
-        and stage.gate
-        and not any(is_harmful(item.columns) for item in held_out)
-    ):
-        raise RequestError(
-            f"none of the {len(held_out):,} requests that are held out is labelled as harmful, so the gate would have "
-            "nothing to go by", f"{asked.name}.data",
-            "raise validation_fraction, give validation_sources, or set safety.gate=false",
-        )  # fmt: skip

@@ -11,6 +11,7 @@ from linnet.config import RequestError
 from linnet.data.conversations.kinds import Item, Problem
 from linnet.data.conversations.preflight import look_over
 from linnet.data.conversations.rendering import Prompt
+from linnet.data.peek import printable
 from linnet.data.prompts import PromptBatches
 from linnet.infer import Generator
 from linnet.model import Transformer, lora
@@ -24,6 +25,8 @@ from linnet.recipe.stages import ChatStage, RewardStage
 from linnet.recipe.work import Equipped, Show, Start
 from linnet.train.engines import Engine, stop_where
 from linnet.train.validation import Evaluation
+
+_BRIEF = 160  # characters
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,10 @@ def prepare_problems(recipe: Recipe, start: Start, show: Show) -> ProblemWork:
             "no prompt fits", "rlvr.data", "raise sequence_length or lower max_completion_length"
         )
     found = look_over(asked.items.gathered, asked.renderer, asked.items.train, (), asked.items.validation)
+    for number in sorted({len(problems) * (2 * place + 1) // 6 for place in range(3)}):
+        problem = problems[number].problem
+        answer = problem.columns.get("answer") if problem.answer is None else problem.answer
+        lines.append(f"  {_brief(problem.prompt[-1]['content'])} → {_brief(answer)}")
     lines += found.told("unusable", "too_long", "duplicates", "validation_overlap")
     show(lambda _: "\n".join([*lines, ""]))
     found.check(stage.preflight, "rlvr.data")
@@ -134,6 +141,12 @@ def prepare_problems(recipe: Recipe, start: Start, show: Show) -> ProblemWork:
         **asked.facts(), problems=problems, held_out=held_out, verifiers=verifiers, train=train, show=show,
         total_steps=total, fingerprint=train.fingerprint(0),
     )  # fmt: skip
+
+
+def _brief(value: object) -> str:
+    """On one line, cut where it is long."""
+    text = " ".join(printable(str(value)).split())
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}…"
 
 
 def resolved(stage: ChatStage, items: Sequence[Item]) -> list[Verifier]:

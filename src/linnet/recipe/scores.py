@@ -242,4 +242,7 @@ def table_of(run: RunFolder, life: Sequence[str]) -> str:
     from linnet.evaluate.scoreboard import table
 
     scores = run.scores(life)
+    if scores and not any(stage.scores for stage in scores):
+        return ("Nothing: no held-out item has a figure. Conversations are matched exactly where they have an answer "
+                "column or a short answer; raise validation_fraction where nothing is held out.")  # fmt: skip
     return table(scores) if scores else ""

@@ -26,6 +26,7 @@ from linnet.data.peek import DIM, paint_text, printable
 from linnet.text import Tokenizer
 
 _SHOWN = 3
+_SIDES = ("rejected", "chosen")  # of a pair's second and first example
 _LEARNED = 32
 _LONGEST_SHOWN = 400  # tokens of a row
 
@@ -111,7 +112,8 @@ class Preflight:
         lines = []
         for number, example in enumerate(self.samples, 1):
             learned = int(example.learned.sum())
-            lines.append(_title(f"example {number}: {len(example.tokens)} tokens, {learned} learned", colour))
+            name = f"pair {(number + 1) // 2}, {_SIDES[number % 2]}" if self.pairs else f"example {number}"
+            lines.append(_title(f"{name}: {len(example.tokens)} tokens, {learned} learned", colour))
             lines += [masked(example, tokenizer, colour), ""]
         counts, shares = self.counts, self.shares
         lines += [*self.sources, ""]
@@ -167,7 +169,10 @@ def look_over(
     unusable: Counter[str] = Counter()
     for source in gathered:
         unusable += source.unusable
-    places = [len(examples) * (2 * number + 1) // (2 * _SHOWN) for number in range(_SHOWN)]
+    pairs = bool(train) and isinstance(train[0], Pair)
+    size = 2 if pairs else 1
+    firsts = {len(examples) // size * (2 * number + 1) // (2 * _SHOWN) for number in range(_SHOWN)}
+    places = [size * first + side for first in sorted(firsts) for side in range(size)]
     return Preflight(
         sources=tuple(map(str, gathered)),
         rows=sum(source.rows for source in gathered),
@@ -178,8 +183,8 @@ def look_over(
         overlap=same,
         shared_questions=asked,
         counts=renderer.counts,
-        samples=tuple(examples[place] for place in sorted(set(places)) if place < len(examples)),
-        pairs=bool(train) and isinstance(train[0], Pair),
+        samples=tuple(examples[place] for place in places if place < len(examples)),
+        pairs=pairs,
     )
 
 
