@@ -29,9 +29,10 @@ def stage_items(recipe: Recipe, name: StageName) -> Collection:
     assert isinstance(stage, ChatStage)
     world: World | None = "request" if name == "safety" else None
     items = collect_items(stage.data, KINDS[name], recipe.seed, world)
-    if isinstance(stage, SafetyStage):
-        _check_labels(items, stage.gate)
-    if not isinstance(stage, SafetyStage) or not stage.ordinary_share:
+    if not isinstance(stage, SafetyStage):
+        return items
+    _check_labels(items, stage.gate)
+    if not stage.ordinary_share:
         return items
     settings = stage.ordinary or (recipe.sft.data if recipe.sft else None)
     assert settings is not None

@@ -50,7 +50,7 @@ def _times(at: int) -> int:
     return 3 + at % 3
 
 
-# In questions {all} are the words, {one} is the word at the place that was drawn, {two} the second after it.
+# In questions {all} are the words, {before} and {after} those beside the one asked for, {times} how often.
 _RULES: dict[str, _Rule] = {
     "say": _Rule(1, 1, ("Say the word {all}.", "Please say {all}.", "Which word is this: {all}?"), lambda w, _: w[0]),
     "twice": _Rule(1, 1, ("Say {all} twice.", "Say the word {all} two times."), lambda w, _: " ".join(w * 2)),
