@@ -137,6 +137,23 @@ def test_the_command_trains_a_tokenizer(
         assert message in str(found)
 
 
+def test_the_speed_of_a_source_begins_with_itself(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with BuildLine() as line:
+        line(BuildProgress("a.txt", 500, 900_000_000, 0.9))
+        now[0] += 600
+        line(BuildProgress("b.txt", 1, 100_000_000, 0.1))
+        now[0] += 30
+        line(BuildProgress("b.txt", 2, 400_000_000, 0.4))
+    assert capsys.readouterr().err == (
+        "tokenising b.txt: 1 documents, 100.0 MB\n"
+        "tokenising b.txt: 2 documents, 400.0 MB, 10.0 MB/s, 40%, 1m 00s left\n"
+    )
+
+
 def test_the_line_tells_the_speed_of_this_run_alone(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,11 @@ class ProgressLine(Generic[Told]):
         self._live = sys.stderr.isatty()
         self._told = time.monotonic()
         self._wait = _QUIET
-        self._first: tuple[float, Told] | None = None
+        self._firsts: dict[str, tuple[float, Told]] = {}
+
+    def work(self, progress: Told) -> str:
+        """What this belongs to: each work has a pace of its own."""
+        return ""
 
     def text(self, progress: Told, first: Told, seconds: float) -> str:
         """How far it is, and how fast it came from `first` to here in `seconds`."""
@@ -34,12 +38,11 @@ class ProgressLine(Generic[Told]):
 
     def __call__(self, progress: Told) -> None:
         now = time.monotonic()
-        if self._first is None:
-            self._first = (now, progress)
+        began, first = self._firsts.setdefault(self.work(progress), (now, progress))
         if now - self._told < self._wait:
             return
         self._told, self._wait = now, _LIVE if self._live else _LOGGED
-        line = self.text(progress, self._first[1], now - self._first[0])
+        line = self.text(progress, first, now - began)
         if self._live:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\x1b[2K{line[:width]}", end="", file=sys.stderr, flush=True)
@@ -58,6 +61,10 @@ class ProgressLine(Generic[Told]):
 
 class BuildLine(ProgressLine["BuildProgress"]):
     """How a build goes; speed and time left are of this run alone."""
+
+    def work(self, progress: BuildProgress) -> str:
+        """See ProgressLine."""
+        return f"{progress.doing} {progress.source}"
 
     def text(self, progress: BuildProgress, first: BuildProgress, seconds: float) -> str:
         """See ProgressLine."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from linnet.config import RequestError
-from linnet.text.files import GENERATION_FILE, SETTINGS_FILES, VOCABULARY_FILES
+from linnet.text.files import GENERATION_FILE
 from linnet.text.hub import HubFiles
 
 PREFIX = "hf:"
@@ -36,9 +36,9 @@ def fetch_model(name: str) -> Path:
     )
     for part in sorted(parts):
         _needed(hub, part, name)
-    for file in (*SETTINGS_FILES, GENERATION_FILE, "chat_template.jinja"):
+    for file in (GENERATION_FILE, "chat_template.jinja"):
         hub.get(file)
-    if not any(hub.get_all(files) for files in VOCABULARY_FILES):
+    if hub.get_tokenizer() is None:
         raise RequestError("it has no tokenizer that Linnet reads", name)
     return config.parent
 

@@ -4,7 +4,7 @@ through the chat template, look over what came of it, and refuse what should not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -80,12 +80,17 @@ class Asked:
                 )
             )
 
-    def check_schedule(self, total: int) -> None:
-        """Refuse a warmup or a decay that does not fit.
+    def check_settings(self, total: int, held_out: Sized) -> None:
+        """Refuse a warmup or a decay that does not fit, and what needs a validation where nothing is held out.
 
         Raises:
-            RequestError: it does not.
+            RequestError: says which.
         """
+        best = {"hand_on=best": self.stage.hand_on == "best",
+                "early_stopping_patience": bool(self.stage.early_stopping_patience)}  # fmt: skip
+        for key in (key for key, wanted in best.items() if wanted and not held_out):
+            raise RequestError("there is nothing held out to tell the best by", f"{self.name}.{key}",
+                               f"raise {self.name}.data.validation_fraction, or leave it out")  # fmt: skip
         try:
             self.stage.check_schedule(total)
         except ValueError as error:

@@ -56,7 +56,7 @@ def prepare_conversations(recipe: Recipe, name: StageName, start: Start, show: S
     rows = PackedExamples(examples, asked.length, asked.recipe.seed, asked.pad_id)
     train = PackedBatches("conversations", rows, stage.train_batch_size)
     total = train.steps(stage.duration, stage.train_batch_size * asked.length)
-    asked.check_schedule(total)
+    asked.check_settings(total, held_out)
     asked.tell_passes(train, total, show)
     return ConversationWork(
         **asked.facts(), train=train, held_out=held_out, total_steps=total,

@@ -33,7 +33,7 @@ from linnet.recipe.recipe import Recipe, as_yaml
 from linnet.recipe.scores import Scorer, check_gates
 from linnet.recipe.stages import AnyStage, ChatStage, StageName
 from linnet.recipe.starts import chosen_start, first_start
-from linnet.recipe.work import Equipped, Show, Start, Work
+from linnet.recipe.work import Show, Start, Work
 from linnet.train import Checkpoint, Meter, Outcome, Trainer, verify
 from linnet.train.engines import LocalEngine
 
@@ -223,7 +223,6 @@ class _Life:
         choices, length = work.choices, work.sequence_length
         engine = LocalEngine(model, stage, choices, length * work.rows, self.recipe.seed)
         equipped = work.equip(engine.model, self.folder(name), latest is not None)
-        _check_held_out(name, stage, equipped)
         spec = model.spec
         trainer = Trainer(
             engine=engine,
@@ -265,15 +264,6 @@ class _Life:
         if latest:
             trainer.resume(latest)
         return trainer.run()
-
-
-def _check_held_out(name: StageName, stage: AnyStage, equipped: Equipped) -> None:
-    """Refuse what needs a validation where nothing is held out."""
-    wanted = {"hand_on=best": stage.hand_on == "best",
-              "early_stopping_patience": bool(stage.early_stopping_patience)}  # fmt: skip
-    for key in (key for key, asked in wanted.items() if asked and equipped.validation is None):
-        raise RequestError("there is nothing held out to tell the best by", f"{name}.{key}",
-                           f"raise {name}.data.validation_fraction, or leave it out")  # fmt: skip
 
 
 def _sampler(model: Transformer, stage: AnyStage, work: Work) -> Callable[[], list[tuple[str, str]]] | None:

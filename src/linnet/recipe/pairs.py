@@ -92,7 +92,7 @@ def prepare_pairs(recipe: Recipe, start: Start, show: Show) -> PairWork:
     )  # fmt: skip
     train = GroupBatches("pairs", groups)
     total = train.steps(stage.duration, 2 * stage.train_batch_size * asked.length)
-    asked.check_schedule(total)
+    asked.check_settings(total, held_out)
     asked.tell_passes(train, total, show)
     return PairWork(
         **asked.facts(), groups=groups, learned=learned, held_out=held_out, total_steps=total,

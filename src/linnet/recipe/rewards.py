@@ -124,8 +124,7 @@ def prepare_problems(recipe: Recipe, start: Start, show: Show) -> ProblemWork:
     found = look_over(asked.items.gathered, asked.renderer, asked.items.train, (), asked.items.validation)
     for number in sorted({len(problems) * (2 * place + 1) // 6 for place in range(3)}):
         problem = problems[number].problem
-        answer = problem.columns.get("answer") if problem.answer is None else problem.answer
-        lines.append(f"  {_brief(problem.prompt[-1]['content'])} → {_brief(answer)}")
+        lines.append(f"  {_brief(problem.prompt[-1]['content'])} → {_brief(problem.right)}")
     lines += found.told("unusable", "too_long", "duplicates", "validation_overlap")
     show(lambda _: "\n".join([*lines, ""]))
     found.check(stage.preflight, "rlvr.data")
@@ -135,8 +134,8 @@ def prepare_problems(recipe: Recipe, start: Start, show: Show) -> ProblemWork:
     )  # fmt: skip
     length = asked.length + stage.max_completion_length
     total = train.steps(stage.duration, stage.train_batch_size * length)
-    asked.check_schedule(total)
     held_out = asked.apart().problems(asked.items.validation)  # type: ignore[arg-type]
+    asked.check_settings(total, held_out)
     return ProblemWork(
         **asked.facts(), problems=problems, held_out=held_out, verifiers=verifiers, train=train, show=show,
         total_steps=total, fingerprint=train.fingerprint(0),

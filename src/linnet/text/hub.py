@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from linnet.config import RequestError, RunError
+from linnet.text.files import SETTINGS_FILES, VOCABULARY_FILES
 
 
 class HubFiles:
@@ -28,6 +29,18 @@ class HubFiles:
                 return None
             found.append(path)
         return found
+
+    def get_tokenizer(self) -> Path | None:
+        """The folder of its vocabulary and of what belongs to it, or None if it has none or cannot be reached."""
+        for files in VOCABULARY_FILES:
+            found = self.get_all(files)
+            if not found:
+                continue
+            extra = ("tokenizer.model",) if found[0].name == "tokenizer.json" else ()
+            for file in (*SETTINGS_FILES, *extra):
+                self.get(file)
+            return found[0].parent
+        return None
 
     def get(self, file: str) -> Path | None:
         """The file, or None if the repository lacks it or cannot be reached.

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linnet.config import RequestError
-from linnet.text.files import SETTINGS_FILES, VOCABULARY_FILES, read_file, read_folder, read_sentencepiece
+from linnet.text.files import VOCABULARY_FILES, read_file, read_folder, read_sentencepiece
 from linnet.text.hub import HubFiles
 from linnet.text.tokenizer import Tokenizer
 
@@ -188,14 +188,9 @@ def _on_hub(name: str, known: KnownVocabulary, where: str, revision: str | None)
 
 def _load_from_hub(repository: str, where: str, revision: str | None) -> Tokenizer:
     hub = HubFiles(repository, revision, where)
-    for files in VOCABULARY_FILES:
-        found = hub.get_all(files)
-        if not found:
-            continue
-        extra = SETTINGS_FILES if found[0].name != "tokenizer.json" else (*SETTINGS_FILES, "tokenizer.model")
-        for file in extra:
-            hub.get(file)
-        return read_folder(found[0].parent, repository, where)
+    folder = hub.get_tokenizer()
+    if folder is not None:
+        return read_folder(folder, repository, where)
     if hub.offline:
         raise RequestError(
             f"{repository} is not on this machine and the hub cannot be reached",

@@ -55,6 +55,11 @@ class Problem:
     answer: str | None
     columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
+    @property
+    def right(self) -> Any:
+        """What is right: the answer in words, else the column of that name (a list, say), else None."""
+        return self.columns.get("answer") if self.answer is None else self.answer
+
 
 Item = Conversation | Pair | Problem
 

@@ -126,10 +126,7 @@ def columns_of(problems: Sequence[Problem]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for problem in problems for name in problem.columns)
     columns = {name: [problem.columns.get(name) for problem in problems] for name in names}
     if "answer" in columns or any(problem.answer is not None for problem in problems):
-        columns["answer"] = [
-            problem.columns.get("answer") if problem.answer is None else problem.answer
-            for problem in problems
-        ]
+        columns["answer"] = [problem.right for problem in problems]
     return columns
 
 
