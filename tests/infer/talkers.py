@@ -43,6 +43,9 @@ class ByteTokenizer:
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
 
+    def encode_prompt(self, text: str) -> list[int]:
+        return [EOS, *self.encode(text)]
+
     def stream_decoder(self, prompt: Sequence[int] = ()) -> ByteStream:
         stream = ByteStream()
         for token_id in prompt:

@@ -237,7 +237,7 @@ def test_special_tokens_in_a_message_are_text(trained: Tokenizer, role: str) -> 
     start, end = 1, 2
     assert [trained.token(i) for i in (start, end)] == ["<|im_start|>", "<|im_end|>"]
     assert ids.count(start) == ids.count(end) == len(talk)
-    assert trained.eos_id not in ids
+    assert ids.count(trained.eos_id) == ids[:1].count(trained.eos_id)  # the one that opens the text
     assert attack in trained.decode(ids, skip_special=False)  # and nothing of it is lost
     naive = trained.encode(chat.template.render(talk, False), allow_special=True)
     assert naive.count(start) == len(talk) + 1
@@ -369,6 +369,5 @@ def test_the_template_and_what_ends_an_answer_travel_with_the_tokenizer(
     }
     assert transformers.GenerationConfig.from_pretrained(tmp_path).eos_token_id == [0, 2]
     assert transformers.AutoTokenizer.from_pretrained(tmp_path).chat_template == CHATML
-    loaded = ChatTemplate.load(tmp_path)
-    assert loaded is not None
+    loaded = template_for(Tokenizer.load(tmp_path))
     assert loaded.render(TALK) == template_for(trained).render(TALK)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from linnet.config import RequestError
-from linnet.text import train_tokenizer
-from linnet.text.chat_template import ChatTemplate
+from linnet.text import Tokenizer, train_tokenizer
+from linnet.text.chat_tokens import template_for
 
 CHATML = (
     "{% for message in messages %}\n"
@@ -43,47 +43,45 @@ def with_template(folder, tmp_path, template):
     return tmp_path
 
 
+def read(path):
+    return template_for(Tokenizer.load(path))
+
+
 @pytest.mark.parametrize("template", [CHATML, LLAMA])
 @pytest.mark.parametrize("prompt", [True, False])
 def test_renders_as_transformers_does(folder, tmp_path, template, prompt):
     transformers = pytest.importorskip("transformers")
     path = with_template(folder, tmp_path, template)
-    loaded = ChatTemplate.load(path)
-    assert loaded is not None
+    loaded = read(path)
     oracle = transformers.AutoTokenizer.from_pretrained(path)
     expected = oracle.apply_chat_template(TALK, tokenize=False, add_generation_prompt=prompt)
     assert loaded.render(TALK, prompt) == expected
 
 
 def test_a_folder_without_a_template_has_none(folder):
-    assert ChatTemplate.load(folder) is None
+    assert Tokenizer.load(folder).chat_template is None
 
 
 def test_a_jinja_file_comes_before_the_configuration(folder, tmp_path):
     path = with_template(folder, tmp_path, CHATML)
     (path / "chat_template.jinja").write_text("{{ messages | length }}")
-    loaded = ChatTemplate.load(path)
-    assert loaded is not None
+    loaded = read(path)
     assert loaded.render(TALK) == "3"
 
 
 def test_a_template_that_refuses_is_one_line(folder, tmp_path):
-    loaded = ChatTemplate.load(with_template(folder, tmp_path, LLAMA))
-    assert loaded is not None
+    loaded = read(with_template(folder, tmp_path, LLAMA))
     with pytest.raises(RequestError, match="no such role"):
         loaded.render([{"role": "user", "content": "x"}, {"role": "judge", "content": "y"}])
 
 
 def test_a_broken_template_is_one_line(folder, tmp_path):
     with pytest.raises(RequestError, match="broken"):
-        ChatTemplate.load(with_template(folder, tmp_path, "{% for x in %}"))
+        read(with_template(folder, tmp_path, "{% for x in %}"))
 
 
 def test_a_template_cannot_leave_its_sandbox(folder, tmp_path):
-    loaded = ChatTemplate.load(
-        with_template(folder, tmp_path, "{{ ''.__class__.__mro__[1].__subclasses__() }}")
-    )
-    assert loaded is not None
+    loaded = read(with_template(folder, tmp_path, "{{ ''.__class__.__mro__[1].__subclasses__() }}"))
     with pytest.raises(RequestError):
         loaded.render(TALK)
 
@@ -93,6 +91,5 @@ def test_of_several_templates_by_name_the_default_is_taken(folder, tmp_path):
         {"name": "tools", "template": "no"},
         {"name": "default", "template": "{{ messages | length }}"},
     ]
-    loaded = ChatTemplate.load(with_template(folder, tmp_path, several))
-    assert loaded is not None
+    loaded = read(with_template(folder, tmp_path, several))
     assert loaded.render(TALK) == "3"

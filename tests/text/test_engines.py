@@ -136,6 +136,7 @@ def test_a_token_that_its_own_merges_do_not_make_keeps_tiktoken_out(tmp_path: Pa
     spec = json.loads(Library.from_str(_bare_json({t: i for i, t in enumerate(tokens)}, merges)).to_str())
     assert recognise(Library.from_str(json.dumps(spec)), spec) is None
     (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
     tokenizer = Tokenizer.load(tmp_path)
     assert tokenizer.engine == "tokenizers"
     assert [tokenizer.token_bytes(i) for i in tokenizer.encode("abc")] == [b"a", b"bc"]

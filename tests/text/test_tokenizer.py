@@ -139,12 +139,16 @@ def test_transformers_reads_the_saved_folder_alike(
     transformers = pytest.importorskip("transformers")
     any_tokenizer.save(tmp_path, model_max_length=512)
     stock = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    ours = [any_tokenizer.encode(text) for text in varied_strings]
+    ours = [any_tokenizer.encode_prompt(text) for text in varied_strings]
     # split_special_tokens: transformers reads quoted markers as special unless told not to.
     assert stock(varied_strings, split_special_tokens=True)["input_ids"] == ours
+    ours = [any_tokenizer.encode(text) for text in varied_strings]
+    plain = stock(varied_strings, split_special_tokens=True, add_special_tokens=False)
+    assert plain["input_ids"] == ours
     assert stock.batch_decode(ours) == [any_tokenizer.decode(ids, skip_special=False) for ids in ours]
     assert stock.batch_decode(ours, skip_special_tokens=True) == [any_tokenizer.decode(ids) for ids in ours]
-    assert stock(MARKED)["input_ids"] == any_tokenizer.encode(MARKED, allow_special=True)
+    marked = stock(MARKED, add_special_tokens=False)
+    assert marked["input_ids"] == any_tokenizer.encode(MARKED, allow_special=True)
     assert (stock.eos_token_id, stock.bos_token_id, stock.pad_token_id) == (
         any_tokenizer.eos_id,
         any_tokenizer.bos_id,
@@ -169,7 +173,7 @@ def test_transformers_reads_it_alike_beside_any_familys_model(
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
     stock = transformers.AutoTokenizer.from_pretrained(tmp_path)
     texts = varied_strings[:100]
-    assert stock(texts, split_special_tokens=True)["input_ids"] == [tokenizer.encode(t) for t in texts]
+    assert stock(texts, split_special_tokens=True)["input_ids"] == [tokenizer.encode_prompt(t) for t in texts]
 
 
 def test_a_template_that_writes_bos_gets_one_bos(mistral_files: dict[str, Path], tmp_path: Path) -> None:
@@ -224,10 +228,10 @@ def test_padding_that_is_eos_is_no_padding(trained: Tokenizer, tmp_path: Path) -
     tokenizer = Tokenizer.load(tmp_path)
     assert tokenizer.pad_id is None
     tokenizer.save(tmp_path / "again")
-    assert "pad_token" not in json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())
+    assert not json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())["pad_token"]
 
 
-def test_a_stock_folder_that_adds_bos_is_read_without(trained: Tokenizer, tmp_path: Path) -> None:
+def test_a_stock_folder_keeps_its_bos_and_loses_what_it_appends(trained: Tokenizer, tmp_path: Path) -> None:
     from tokenizers import Tokenizer as Library
     from tokenizers import processors
 
@@ -240,9 +244,12 @@ def test_a_stock_folder_that_adds_bos_is_read_without(trained: Tokenizer, tmp_pa
     tokenizer = Tokenizer.load(tmp_path)
     assert tokenizer.encode("Hello") == trained.encode("Hello")
     assert tokenizer.encode("Hello", allow_special=True) == trained.encode("Hello")
+    assert tokenizer.encode_prompt("Hello") == [1, *trained.encode("Hello")]
     tokenizer.save(tmp_path / "saved")
     saved = Library.from_file(str(tmp_path / "saved" / "tokenizer.json"))
-    assert saved.encode("Hello").ids == trained.encode("Hello")
+    assert saved.encode("Hello").ids == tokenizer.encode_prompt("Hello")
+    assert saved.encode("").ids == [1]
+    assert Tokenizer.load(tmp_path / "saved").encode_prompt("Hello") == tokenizer.encode_prompt("Hello")
 
 
 def test_a_tokenizer_that_is_not_bytes_in_a_row_still_decodes_and_streams(tmp_path: Path) -> None:

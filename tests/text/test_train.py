@@ -35,7 +35,7 @@ def test_the_same_text_gives_the_same_file_in_every_process(trained: Tokenizer) 
 def test_the_size_is_exact_and_the_specials_are_reserved(trained: Tokenizer) -> None:
     assert trained.vocab_size == 2000
     assert [trained.id_of(token) for token in SPECIALS] == [0, 1, 2, 3]
-    assert (trained.eos_id, trained.bos_id, trained.pad_id) == (0, None, 3)
+    assert (trained.eos_id, trained.bos_id, trained.pad_id) == (0, 0, 3)
     assert trained.special_ids == {0, 1, 2, 3}
 
 

@@ -5,6 +5,9 @@ A window is `sequence_length` targets in a row, and its inputs are the tokens on
 earlier: shifted here and nowhere else, so every token is a target exactly once an epoch.
 An EOS opens the document that follows it (it plays the part of a beginning-of-sequence
 token), so the first token of a document and its EOS are learned like all others.
+
+Where a tokenizer puts a BOS of its own before a text, so does the corpus, and the BOS opens the
+document. No document says which one follows it, so BOS is no target that is counted.
 """
 
 from __future__ import annotations
@@ -97,11 +100,16 @@ class Windows:
     """A split cut into windows of `length` targets; each token is a target once.
 
     The last window, where tokens run out, is filled up with targets that are not counted.
+
+    Args:
+        bos_id: the token that begins every document, if it is not EOS; see `Tokenizer.document_bos_id`.
     """
 
-    def __init__(self, split: Split, length: int, eos_id: int, document_mask: bool) -> None:
+    def __init__(
+        self, split: Split, length: int, eos_id: int, document_mask: bool, bos_id: int | None = None
+    ) -> None:
         self.split, self.length, self.eos_id = split, length, eos_id
-        self.document_mask = document_mask
+        self.document_mask, self.bos_id = document_mask, bos_id
         self.count = (split.tokens + length - 1) // length
 
     def tokens(self, window: int) -> np.ndarray:
@@ -123,31 +131,44 @@ class Windows:
     def batch(self, windows: np.ndarray) -> Batch:
         """The batch of these windows, in this order."""
         rows = self.rows(windows)
-        return collate(rows, self.length, self.eos_id, self.document_mask)
+        return collate(rows, self.length, self.eos_id, self.document_mask, self.bos_id)
 
     def batches(self, size: int, limit: int | None = None) -> Iterator[Batch]:
         """Batches for evaluation: the same at every one, the windows evenly spread when limited."""
         return (self.batch(chosen) for chosen in spread(self.count, size, limit))
 
 
-def collate(rows: list[np.ndarray], length: int, eos_id: int, document_mask: bool) -> Batch:
+def collate(
+    rows: list[np.ndarray], length: int, eos_id: int, document_mask: bool, bos_id: int | None = None
+) -> Batch:
     """The batch of sequences [at most length + 1 ids each]; shorter ones are filled with what is not counted."""
     ids = np.full((len(rows), length + 1), eos_id, dtype=np.int64)
     targets = np.full((len(rows), length), IGNORE, dtype=np.int64)
     for row, tokens in enumerate(rows):
         ids[row, : len(tokens)] = tokens
         targets[row, : len(tokens) - 1] = tokens[1:]
+    if bos_id is not None:
+        targets[targets == bos_id] = IGNORE
     inputs = np.ascontiguousarray(ids[:, :-1])
     if not document_mask:
         return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
-    documents, positions = document_layout(inputs, eos_id)
+    documents, positions = document_layout(inputs, eos_id, bos_id)
     laid = [torch.from_numpy(value) for value in (inputs, targets, positions, documents)]
     return Batch(laid[0], laid[1], laid[2], laid[3])
 
 
-def document_layout(tokens: np.ndarray, eos_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Document numbers and positions within the document, both [B, T]; an EOS is position 0 of what follows."""
+def document_layout(
+    tokens: np.ndarray, eos_id: int, bos_id: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Document numbers and positions within the document, both [B, T].
+
+    A BOS is position 0 of its document; an EOS that no BOS follows is position 0 of what follows.
+    """
     opens = tokens == eos_id
+    if bos_id is not None:
+        begins = tokens == bos_id
+        opens[:, :-1] &= ~begins[:, 1:]
+        opens |= begins
     documents = np.cumsum(opens, axis=1)
     index = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
     begin = np.maximum.accumulate(np.where(opens, index, 0), axis=1)

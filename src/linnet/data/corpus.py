@@ -66,6 +66,7 @@ class Corpus:
     components: list[Component]
     validation: dict[str, Windows]
     eos_id: int
+    bos_id: int | None = None
     listeners: list[Trouble] = field(default_factory=list)
 
     @property
@@ -129,7 +130,7 @@ class Corpus:
             for source, count in zip(sources, mixture.served(samples), strict=True):
                 source.expect(count)
         return TrainBatches(
-            sources, mixture, batch_size, s.sequence_length, self.eos_id, s.document_mask, part
+            sources, mixture, batch_size, s.sequence_length, self.eos_id, s.document_mask, part, self.bos_id
         )
 
     def _sequences(self, seed: int) -> list[Sequences]:
@@ -143,7 +144,8 @@ class Corpus:
                 made.append(streamed)
             else:
                 assert component.split is not None
-                windows = Windows(component.split, length, self.eos_id, self.settings.document_mask)
+                masked = self.settings.document_mask
+                windows = Windows(component.split, length, self.eos_id, masked, self.bos_id)
                 made.append(WholeSequences(component.title, windows, key, component.epochs))
         return made
 

@@ -107,8 +107,9 @@ def _corpus(
     settings: DataSettings, components: list[Component], held_out: dict[str, Split], tokenizer: Tokenizer
 ) -> Corpus:
     length, masked = settings.sequence_length, settings.document_mask
-    windows = {n: Windows(split, length, tokenizer.eos_id, masked) for n, split in held_out.items()}
-    return Corpus(settings, components, windows, tokenizer.eos_id)
+    bos_id = tokenizer.document_bos_id
+    windows = {n: Windows(split, length, tokenizer.eos_id, masked, bos_id) for n, split in held_out.items()}
+    return Corpus(settings, components, windows, tokenizer.eos_id, bos_id)
 
 
 def _groups(domain: Domain) -> list[tuple[tuple[Source, ...], Fraction]]:

@@ -38,8 +38,8 @@ def show(batches: TrainBatches, tokenizer: Tokenizer, sample: int, limit: int, c
     Places whose target is not counted in the loss are dimmed and said to be so.
     """
     facts, (ids,) = describe(batches, sample), batches.tokens(np.array([sample]))
-    batch = collate([ids], batches.length, batches.eos_id, batches.document_mask)
-    documents, positions = document_layout(batch.tokens.numpy(), batches.eos_id)
+    batch = collate([ids], batches.length, batches.eos_id, batches.document_mask, batches.bos_id)
+    documents, positions = document_layout(batch.tokens.numpy(), batches.eos_id, batches.bos_id)
     inputs, targets = batch.tokens[0].numpy()[:limit], batch.targets[0].numpy()[:limit]
     documents, positions = documents[0][:limit], positions[0][:limit]
     counted = targets != IGNORE
@@ -58,7 +58,7 @@ def show(batches: TrainBatches, tokenizer: Tokenizer, sample: int, limit: int, c
         if not counted[begin]:
             lines.append(paint(f"── {end - begin} places that are not counted ──", DIM))
             continue
-        opens = inputs[begin] == batches.eos_id
+        opens = positions[begin] == 0 and inputs[begin] in (batches.eos_id, batches.bos_id)
         lines.append(
             paint("── a document begins ──" if opens else "── goes on from the window before ──", DIM)
         )

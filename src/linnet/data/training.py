@@ -27,16 +27,16 @@ class TrainBatches:
 
     Args:
         sources: what the mixture draws from, in its order.
-        length, eos_id, document_mask: see Windows.
+        length, eos_id, document_mask, bos_id: see Windows.
         part: the rows of each batch that are made here; the ranks' parts, one after the other, are the batch.
     """
 
     def __init__(
         self, sources: Sequence[Sequences], mixture: Mixture, batch_size: int, length: int, eos_id: int,
-        document_mask: bool, part: Part = (0, 1),
+        document_mask: bool, part: Part = (0, 1), bos_id: int | None = None,
     ) -> None:  # fmt: skip
         self.sources, self.mixture, self.batch_size = sources, mixture, batch_size
-        self.length, self.eos_id, self.document_mask = length, eos_id, document_mask
+        self.length, self.eos_id, self.document_mask, self.bos_id = length, eos_id, document_mask, bos_id
         rank, ranks = part
         self._rows = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
 
@@ -45,7 +45,8 @@ class TrainBatches:
         """Batches of one split."""
         whole = WholeSequences("data", windows, (seed,))
         mixture = Mixture([(0, [exactly(1)])], seed)
-        return cls([whole], mixture, batch_size, windows.length, windows.eos_id, windows.document_mask)
+        layout = (windows.length, windows.eos_id, windows.document_mask)
+        return cls([whole], mixture, batch_size, *layout, bos_id=windows.bos_id)
 
     def samples(self, step: int) -> np.ndarray:
         """Global sample numbers of a step's rows here [B], or less than B where there are several parts."""
@@ -80,12 +81,14 @@ class TrainBatches:
     def __getitem__(self, step: int) -> Batch:
         last = (step + 1) * self.batch_size - 1
         self.mixture.locate(np.array([last]))  # a step is had whole or not at all
-        return collate(self.tokens(self.samples(step)), self.length, self.eos_id, self.document_mask)
+        rows = self.tokens(self.samples(step))
+        return collate(rows, self.length, self.eos_id, self.document_mask, self.bos_id)
 
     def fingerprint(self, step: int) -> str:
         """What decides the tokens of all samples before a step, the sources' bytes apart."""
         titles = [source.title for source in self.sources] if len(self.sources) > 1 else []
-        layout = (self.length, self.eos_id, self.document_mask, titles)
+        bos = () if self.bos_id is None else (self.bos_id,)
+        layout = (self.length, self.eos_id, self.document_mask, titles, *bos)
         mixed = self.mixture.fingerprint(step * self.batch_size)
         return hashlib.sha256(repr((layout, mixed)).encode()).hexdigest()
 

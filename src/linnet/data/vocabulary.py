@@ -20,13 +20,13 @@ _FORMAT = 1
 
 
 def tokenizer_for(settings: TokenizerSettings, data: DataSettings) -> Tokenizer:
-    """The tokenizer that a recipe asks for.
+    """The tokenizer that a recipe asks for, for fresh weights: EOS begins a text where its own rule adds nothing.
 
     Raises:
         RequestError: when it cannot be found, or there is too little text to train one.
     """
     if settings.name != TRAINED:
-        return load_tokenizer(settings.name, "tokenizer.name", settings.revision)
+        return load_tokenizer(settings.name, "tokenizer.name", settings.revision).opened_by_eos()
     refuse_training(data)
     folder = cache_folder(data) / "tokenizers" / _key(settings, data)
     if not (folder / "tokenizer.json").exists():
@@ -34,7 +34,7 @@ def tokenizer_for(settings: TokenizerSettings, data: DataSettings) -> Tokenizer:
             if not (folder / "tokenizer.json").exists():
                 assert settings.vocab_size is not None
                 _keep(train_tokenizer(_training_text(settings, data), settings.vocab_size), folder)
-    return Tokenizer.load(folder)
+    return Tokenizer.load(folder).opened_by_eos()
 
 
 def _keep(tokenizer: Tokenizer, folder: Path) -> None:

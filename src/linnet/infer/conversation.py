@@ -8,12 +8,14 @@ When the context is full, the oldest turns (or the oldest words) are forgotten f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
+from linnet.config import RequestError
 from linnet.infer.generator import Generator
 from linnet.infer.sampling import SamplingSettings
 from linnet.text import Tokenizer
 from linnet.text.chat_template import ChatTemplate, Message
-from linnet.text.chat_tokens import ChatEncoder
+from linnet.text.chat_tokens import ChatEncoder, chatting
 
 
 class TurnConversation:
@@ -24,13 +26,11 @@ class TurnConversation:
     def __init__(
         self, generator: Generator, tokenizer: Tokenizer, template: ChatTemplate, settings: SamplingSettings
     ) -> None:
-        self.generator, self.tokenizer, self.template, self.settings = (
-            generator,
-            tokenizer,
-            template,
-            settings,
-        )
+        self.tokenizer, self.template, self.settings = tokenizer, template, settings
         self._encoder = ChatEncoder(template, tokenizer)  # what people type never becomes a special token
+        self.generator = generator
+        with suppress(RequestError):  # the template does not show where a turn ends
+            self.generator = generator.with_tokenizer(chatting(tokenizer, template))
         self.messages: list[Message] = []
 
     def say(self, line: str) -> Iterator[str]:
@@ -64,7 +64,7 @@ class TextConversation:
         """Pieces of the model's continuation of all that was written so far and this line."""
         self.text += f"\n{line}" if self.text else line
         room = _room(self.generator, self.settings)
-        ids = [self.tokenizer.eos_id, *self.tokenizer.encode(self.text)]
+        ids = self.tokenizer.encode_prompt(self.text)
         for piece in self.generator.stream(ids[-room:], self.settings):
             self.text += piece
             yield piece

@@ -1,7 +1,7 @@
 """Text from a model: prompts in, completions out, whole or as they come.
 
-Training data is documents separated by one EOS token, so the first token of a document follows an
-EOS. A text prompt is therefore read after an EOS, which plays the part that BOS plays elsewhere.
+A text prompt is read as the beginning of a document, after the token that the tokenizer puts there. In models
+that Linnet makes it is EOS, which separates documents in training and plays the part that BOS plays elsewhere.
 
 Generating leaves no trace: the model's training mode, its precision and the state of torch's
 random generators are afterwards what they were, so a training loop may ask for samples at any step.
@@ -43,6 +43,8 @@ class Tokens(Protocol):
     def vocab_size(self) -> int: ...
 
     def encode(self, text: str, /) -> list[int]: ...
+
+    def encode_prompt(self, text: str, /) -> list[int]: ...
 
     def stream_decoder(self, prompt: Sequence[int], /) -> StreamDecoder: ...
 
@@ -91,6 +93,10 @@ class Generator:
                 mend="use the tokenizer that the model was trained with",
             )
 
+    def with_tokenizer(self, tokenizer: Tokens) -> Generator:
+        """The same model with another tokenizer, such as one with more tokens that end an answer."""
+        return Generator(self.model, tokenizer, dtype=self._dtype)
+
     def generate(
         self,
         prompts: Sequence[str | list[int]],
@@ -109,7 +115,7 @@ class Generator:
 
         Args:
             prompts: texts, or ids that are read as they are. A prompt of no tokens is one EOS.
-            start_document: read a text as the beginning of a document, after an EOS.
+            start_document: read a text as the beginning of a document, after the tokenizer's `start_id`.
             samples: the number of each prompt's draw, below 2**63, by default 0, 1, 2 …
             logprobs: return the log-probability of every token drawn.
             slots: how many are continued at once, by default all. Each slot holds keys and values for the
@@ -180,7 +186,8 @@ class Generator:
     def _ids(self, prompt: str | list[int], start_document: bool, where: str) -> list[int]:
         eos, context = self.tokenizer.eos_id, self.model.spec.max_position_embeddings
         if isinstance(prompt, str):
-            ids = [eos] * start_document + self.tokenizer.encode(prompt)
+            encode = self.tokenizer.encode_prompt if start_document else self.tokenizer.encode
+            ids = encode(prompt)
         else:
             ids = list(prompt)
         ids = ids or [eos]

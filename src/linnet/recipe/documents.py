@@ -62,8 +62,8 @@ class DocumentWork:
         return Equipped(NextToken(), self.train, held_out)
 
     def prompts(self, words: Sequence[str]) -> list[list[int]]:
-        """Beginnings of documents, each after an EOS."""
-        return [[self.tokenizer.eos_id, *self.tokenizer.encode(word)] for word in words]
+        """Beginnings of documents."""
+        return [self.tokenizer.encode_prompt(word) for word in words]
 
     def close(self) -> None:
         """End streams."""

@@ -25,13 +25,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as LibraryTokenizer
 
 from linnet.config import RequestError
 
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """The pre-tokenizer of GPT-2, which the tokenizers library builds into its `ByteLevel`."""
+
+QWEN2_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""The pre-tokenizer of Qwen2."""
 
 # Digits first, then GPT-2's pattern on what lies between them (SmolLM2). Between digits the text ends
 # at a digit, so a run of spaces before one stays whole.
@@ -175,8 +181,14 @@ def _ranks(library: LibraryTokenizer, model: dict[str, Any]) -> dict[bytes, int]
     return ranks
 
 
-def from_vocab_and_merges(vocab_file: Path, merges_file: Path, where: str = "") -> LibraryTokenizer:
+def from_vocab_and_merges(
+    vocab_file: Path, merges_file: Path, where: str = "", qwen: bool = False, add_prefix_space: bool = False
+) -> LibraryTokenizer:
     """GPT-2's two files (`encoder.json` + `vocab.bpe`, or `vocab.json` + `merges.txt`) as one tokenizer.
+
+    Args:
+        qwen: text is normalised and cut as Qwen2 does, and not as GPT-2.
+        add_prefix_space: put a space before a text that has none.
 
     Raises:
         RequestError: a file that cannot be read, or is not what its name says.
@@ -194,7 +206,12 @@ def from_vocab_and_merges(vocab_file: Path, merges_file: Path, where: str = "") 
             "bring both files again from where they came",
         ) from error
     library = LibraryTokenizer(model)
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    last = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space, use_regex=not qwen)
+    library.pre_tokenizer = last
+    if qwen:
+        cut = pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated")
+        library.pre_tokenizer = pre_tokenizers.Sequence([cut, last])
+        library.normalizer = normalizers.NFC()
     library.decoder = decoders.ByteLevel()
     if "<|endoftext|>" in vocab:
         library.add_special_tokens([AddedToken("<|endoftext|>", special=True, normalized=False)])

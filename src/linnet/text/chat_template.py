@@ -35,6 +35,7 @@ the assistant says begins, and where it ends."""
 _MARKS = re.compile(f"[{BROKEN}{OPEN}{CLOSE}]")
 
 CHATML = """\
+{%- if bos_token -%}{{- bos_token -}}{%- endif -%}
 {%- for message in messages -%}
   {{- '<|im_start|>' + message['role'] + '\\n' -}}
   {%- if message['role'] == 'assistant' -%}
@@ -48,10 +49,12 @@ CHATML = """\
   {{- '<|im_start|>assistant\\n' -}}
 {%- endif -%}
 """
-"""ChatML as SmolLM, Qwen and many others write it, for a vocabulary with `<|im_start|>` and `<|im_end|>`."""
+"""ChatML as SmolLM, Qwen and many others write it, for a vocabulary with `<|im_start|>` and `<|im_end|>`.
+BOS comes first where there is one, as in Llama 3's: a rendered conversation is encoded without the token that
+opens other texts."""
 
 PLAIN = """\
-{{- eos_token -}}
+{%- if bos_token -%}{{- bos_token -}}{%- else -%}{{- eos_token -}}{%- endif -%}
 {%- for message in messages -%}
   {{- message['role'] | capitalize + ':\\n' -}}
   {%- if message['role'] == 'assistant' -%}
@@ -65,8 +68,8 @@ PLAIN = """\
   {{- 'Assistant:\\n' -}}
 {%- endif -%}
 """
-"""For a vocabulary without ChatML's tokens: roles in ordinary words, EOS as the end of a turn, and one EOS
-that opens the text as it opens documents in pretraining. Nothing is added to the vocabulary, so no
+"""For a vocabulary without ChatML's tokens: roles in ordinary words, EOS as the end of a turn, and BOS, or
+else an EOS, that opens the text as it opens documents in pretraining. Nothing is added to the vocabulary, so no
 embedding is resized and the model stays what every tool can load. Its price: who speaks is told by
 words that a user can write too; only the end of a turn cannot be forged."""
 
@@ -106,20 +109,6 @@ class ChatTemplate:
             self.has_generation = any(node.name == "_marked" for node in extensions)
         except TemplateError as error:
             raise RequestError(f"the chat template is broken ({error})", where, "restore the file") from None
-
-    @classmethod
-    def load(cls, folder: Path) -> ChatTemplate | None:
-        """The template of a model folder, or None when it has none."""
-        config_file = folder / "tokenizer_config.json"
-        config: dict[str, Any] = {}
-        if config_file.exists():
-            config = json.loads(config_file.read_text(encoding="utf-8"))
-        found = source_in(folder, config)
-        if found is None:
-            return None
-        names = ("bos_token", "eos_token", "pad_token", "unk_token")
-        special = {name: _text(config[name]) for name in names if config.get(name)}
-        return cls(found[0], special, str(found[1]))
 
     def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
         """The conversation as text, special tokens by their names.
@@ -194,10 +183,6 @@ def broken_up(value: Any, special: re.Pattern[str]) -> Any:
     if isinstance(value, (list, tuple)):
         return [broken_up(inner, special) for inner in value]
     return value
-
-
-def _text(token: Any) -> str:
-    return token["content"] if isinstance(token, dict) else str(token)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -288,9 +288,15 @@ def template_for(tokenizer: Tokenizer, named: str = "auto", where: str = "chat_t
         )  # fmt: skip
     ids = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id, "pad_token": tokenizer.pad_id}
     special = {key: name for key, i in ids.items() if (name := tokenizer.token(i)) is not None}
+    if isinstance(unknown := json.loads(tokenizer.to_json())["model"].get("unk_token"), str):
+        special["unk_token"] = unknown
     return ChatTemplate(source, special, place)
 
 
 def chatting(tokenizer: Tokenizer, template: ChatTemplate) -> Tokenizer:
-    """The tokenizer with a template of its own: saved beside it, with the tokens that end an answer."""
-    return tokenizer.with_chat(template.source, ChatEncoder(template, tokenizer).stop_ids())
+    """The tokenizer with a template of its own: saved beside it, with the tokens that end an answer.
+
+    These are the tokenizer's own and the template's ends of a turn, which a base model's settings do not name.
+    """
+    ends = ChatEncoder(template, tokenizer).stop_ids()
+    return tokenizer.with_chat(template.source, (*tokenizer.stop_ids, *ends))

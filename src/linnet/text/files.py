@@ -1,13 +1,18 @@
 """Tokenizers on disk: what folders and files hold one, and the folder that every other tool can read.
 
-The written folder is for `transformers.AutoTokenizer`. Its settings say what Linnet does: nothing is
-added around a text (a template that writes BOS would otherwise get two), decoded text is not tidied up,
-and padding is a token of its own or none.
+The written folder is for `transformers.AutoTokenizer`. Its settings say what Linnet does: the token that a
+text begins with is put before it by a post-processor (chat templates are encoded without it, and write their
+own BOS), decoded text is not tidied up, and padding is a token of its own or none.
+
+A folder that is read keeps its own rule. With a tokenizer.json that is its post-processor, whatever
+`add_bos_token` says, and otherwise `add_bos_token`; transformers 5 reads both so. What such a rule appends (an
+EOS) is left out: a prompt would be over before the model answers, and documents get their EOS anyway.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +21,7 @@ from tokenizers import Tokenizer as LibraryTokenizer
 from linnet.config import RequestError
 from linnet.text.bytelevel import from_vocab_and_merges
 from linnet.text.engines import LibraryEngine, SentencePieceEngine, first_difference
+from linnet.text.folder_settings import ROLES, SETTINGS_FILES, FolderSettings, read_settings
 from linnet.text.sentencepiece_model import SentencePieceModel, convert, read_model
 
 if TYPE_CHECKING:
@@ -30,11 +36,14 @@ VOCABULARY_FILES: tuple[tuple[str, ...], ...] = (
 """What makes a folder a tokenizer's, in the order of preference."""
 
 GENERATION_FILE = "generation_config.json"
-SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+CONFIG_FILE = "config.json"
 
-# Where no file says which token ends a document, the first of these that the vocabulary has.
-_EOS_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|eos|>", "<|im_end|>")
-_BOS_NAMES = ("<s>", "<|begin_of_text|>", "<bos>", "<|bos|>")
+# Where no file says which token has a role, the first of these that is a special token of the vocabulary.
+_GUESSES = {
+    "eos_token": ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|eos|>", "<|im_end|>"),
+    "bos_token": ("<s>", "<|begin_of_text|>", "<bos>", "<|bos|>"),
+    "pad_token": ("<|pad|>",),
+}
 
 
 def read_folder(folder: Path, name: str = "", where: str = "") -> Tokenizer:
@@ -49,12 +58,12 @@ def read_folder(folder: Path, name: str = "", where: str = "") -> Tokenizer:
             continue
         if files[0] == "tokenizer.json":
             return read_json(folder / files[0], name, where)
+        settings = read_settings(folder, where)
         if files[0] == "tokenizer.model":
-            return read_sentencepiece(folder / files[0], name, where)
-        library = from_vocab_and_merges(folder / files[0], folder / files[1], where)
-        return _with_special_ids(library, name, _settings(folder, where), where, folder)
+            return read_sentencepiece(folder / files[0], name, where, settings)
+        return _read_vocab_and_merges(folder, files, name, where, settings)
     wanted = ", ".join(" + ".join(files) for files in VOCABULARY_FILES)
-    raise RequestError(f"there is no tokenizer in {folder}", where, f"it needs one of: {wanted}")
+    raise RequestError(f"{folder} holds no tokenizer", where, f"it needs one of: {wanted}")
 
 
 def read_file(path: Path, name: str = "", where: str = "") -> Tokenizer:
@@ -70,7 +79,8 @@ def read_file(path: Path, name: str = "", where: str = "") -> Tokenizer:
         raise RequestError(f"{path} cannot be read ({error.strerror})", where) from error
     if head.lstrip().startswith(b"{"):
         return read_json(path, name or path.stem, where)
-    return read_sentencepiece(path, name or path.stem, where)
+    settings = read_settings(path.parent, where) if path.name == "tokenizer.model" else None
+    return read_sentencepiece(path, name or path.stem, where, settings)
 
 
 def read_json(path: Path, name: str, where: str = "") -> Tokenizer:
@@ -85,23 +95,32 @@ def read_json(path: Path, name: str, where: str = "") -> Tokenizer:
             where,
             "bring the file again, or a SentencePiece .model",
         ) from error
-    tokenizer = _with_special_ids(library, name, _settings(path.parent, where), where, path)
+    library.no_padding()
+    library.no_truncation()
+    start_id = _start_id(library, where, path)
+    settings = read_settings(path.parent, where)
+    settings.add_tokens(library, where)
+    ids = _special_ids(library, settings, where, path, start_id)
+    tokenizer = Tokenizer(library, name, *ids, start_id=start_id)
     beside = path.with_name("tokenizer.model")
     if tokenizer.engine != "tokenizers" or not beside.is_file():
         return tokenizer
     # A Llama or Mistral folder has its vocabulary twice; the .model is faster where it agrees.
     try:
         data = beside.read_bytes()
-        exact = _is_exact(read_model(data)) and _agree(data, library)
+        model = read_model(data)
+        exact = _is_exact(model) and _only_special(library, model) and _agree(data, library)
     except (OSError, ValueError, KeyError, RuntimeError):
         return tokenizer
     if not exact:
         return tokenizer
-    return Tokenizer(library, name, tokenizer.eos_id, tokenizer.bos_id, tokenizer.pad_id, data)
+    return Tokenizer(library, name, *ids, data, start_id=start_id)
 
 
-def read_sentencepiece(path: Path, name: str, where: str = "") -> Tokenizer:
-    """The tokenizer of a SentencePiece `.model`, converted."""
+def read_sentencepiece(
+    path: Path, name: str, where: str = "", settings: FolderSettings | None = None
+) -> Tokenizer:
+    """The tokenizer of a SentencePiece `.model`, converted, with the settings beside it where they count."""
     from linnet.text.tokenizer import Tokenizer
 
     try:
@@ -122,10 +141,64 @@ def read_sentencepiece(path: Path, name: str, where: str = "") -> Tokenizer:
             where,
             "train a tokenizer with `linnet data tokenizer`, or bring a tokenizer.json",
         )
-    if model.eos_id < 0:
+    own = {"eos_token": model.eos_id, "bos_token": model.bos_id, "pad_token": model.pad_id}
+    names = {role: model.pieces[i].text if i >= 0 else None for role, i in own.items()}
+    settings = settings or FolderSettings({})
+    settings = replace(settings, names={**names, **settings.names})
+    settings.add_tokens(library, where)
+    if settings.names["eos_token"] is None:
         raise RequestError(f"{path} has no end-of-text piece", where, "train it with an eos_id")
-    bos_id, pad_id = (i if i >= 0 else None for i in (model.bos_id, model.pad_id))
-    return Tokenizer(library, name, model.eos_id, bos_id, pad_id, data if _is_exact(model) else None)
+    ids = _special_ids(library, settings, where, path)
+    exact = _is_exact(model) and _only_special(library, model)
+    start_id = ids[1] if settings.add_bos else None
+    return Tokenizer(library, name, *ids, data if exact else None, start_id=start_id)
+
+
+def _read_vocab_and_merges(
+    folder: Path, files: tuple[str, ...], name: str, where: str, settings: FolderSettings
+) -> Tokenizer:
+    from linnet.text.tokenizer import Tokenizer
+
+    if settings.tokenizer_class not in ("", "GPT2Tokenizer", "Qwen2Tokenizer", "PreTrainedTokenizer"):
+        raise RequestError(
+            f"{folder / files[0]} is a vocabulary of {settings.tokenizer_class}, which Linnet does not read",
+            where,
+            "put its tokenizer.json there (transformers' save_pretrained writes one)",
+        )
+    qwen = settings.tokenizer_class == "Qwen2Tokenizer"
+    library = from_vocab_and_merges(
+        folder / files[0], folder / files[1], where, qwen, settings.add_prefix_space
+    )
+    default = (
+        None if qwen or library.token_to_id(_GUESSES["eos_token"][0]) is None else _GUESSES["eos_token"][0]
+    )
+    settings = replace(settings, names={"bos_token": default, **settings.names})
+    settings.add_tokens(library, where)
+    ids = _special_ids(library, settings, where, folder / files[0])
+    return Tokenizer(library, name, *ids, start_id=ids[1] if settings.add_bos else None)
+
+
+def _start_id(library: LibraryTokenizer, where: str, path: Path) -> int | None:
+    """The token that the post-processor of a tokenizer.json puts before a text, if it does."""
+    for probe in ("a", "0", " ", "\n"):
+        encoding = library.encode(probe)
+        if 0 in encoding.special_tokens_mask:
+            before = encoding.ids[: encoding.special_tokens_mask.index(0)]
+            if len(before) > 1:
+                raise RequestError(
+                    f"{path} puts {len(before)} tokens before a text, and Linnet knows of one",
+                    where,
+                    "edit its post_processor to add BOS alone",
+                )
+            return before[0] if before else None
+    return None
+
+
+def _only_special(library: LibraryTokenizer, model: SentencePieceModel) -> bool:
+    """Whether all tokens added to a SentencePiece vocabulary are special, which text never has."""
+    pieces = {piece.text for piece in model.pieces}
+    added = library.get_added_tokens_decoder().values()
+    return all(token.special or token.content in pieces for token in added)
 
 
 def _is_exact(model: SentencePieceModel) -> bool:
@@ -144,58 +217,56 @@ def _agree(data: bytes, library: LibraryTokenizer) -> bool:
     return first_difference(SentencePieceEngine(data), reference) is None
 
 
-def _settings(folder: Path, where: str) -> dict[str, str]:
-    """`eos_token`, `bos_token` and `pad_token` as the files of a folder say."""
-    found: dict[str, str] = {}
-    for file in SETTINGS_FILES:
-        path = folder / file
-        if not path.is_file():
-            continue
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RequestError(f"{path} is not JSON ({error})", where, "bring the file again") from error
-        for key in ("eos_token", "bos_token", "pad_token"):
-            value = content.get(key) if isinstance(content, dict) else None
-            if isinstance(value, dict):  # an AddedToken, written out
-                value = value.get("content")
-            if isinstance(value, str):
-                found.setdefault(key, value)
-    return found
+def _special_ids(
+    library: LibraryTokenizer, settings: FolderSettings, where: str, path: Path, start_id: int | None = None
+) -> tuple[int, int | None, int | None]:
+    """The ids of EOS, BOS and padding.
 
-
-def _with_special_ids(
-    library: LibraryTokenizer, name: str, settings: dict[str, str], where: str, path: Path
-) -> Tokenizer:
-    from linnet.text.tokenizer import Tokenizer
-
+    Args:
+        start_id: the token put before a text, which is BOS where no file names one.
+    """
+    special = {token.content: i for i, token in library.get_added_tokens_decoder().items() if token.special}
     ids: dict[str, int | None] = {}
-    for key, guesses in (("eos_token", _EOS_NAMES), ("bos_token", _BOS_NAMES), ("pad_token", ("<|pad|>",))):
-        names = (settings[key],) if key in settings else guesses
-        ids[key] = next((library.token_to_id(n) for n in names if library.token_to_id(n) is not None), None)
-    eos_id = ids["eos_token"]
+    for role in ROLES:
+        name = settings.names.get(role)
+        if role not in settings.names:
+            guessed = (special[guess] for guess in _GUESSES[role] if guess in special)
+            ids[role] = start_id if role == "bos_token" and start_id is not None else next(guessed, None)
+            continue
+        ids[role] = None if name is None else library.token_to_id(name)
+        if name is not None and ids[role] is None and role != "pad_token":  # padding is not needed
+            raise RequestError(
+                f"its {role} {name} is not in the vocabulary",
+                f"{where}: {path.parent}" if where else str(path.parent),
+                f"name a token that is in {path.name}",
+            )
+    eos_id, bos_id, pad_id = (ids[role] for role in ROLES)
     if eos_id is None:
         raise RequestError(
             f"nothing says which token of {path} ends a document",
             where,
             'put a tokenizer_config.json beside it: {"eos_token": "the token"}',
         )
-    return Tokenizer(library, name, eos_id, ids["bos_token"], ids["pad_token"])
+    return eos_id, bos_id, pad_id
 
 
 def read_chat(folder: Path) -> tuple[str | None, tuple[int, ...]]:
-    """The chat template of a model folder, and the tokens that end an answer, as its generation_config says.
+    """The chat template of a model folder, and the tokens that end an answer.
 
-    A vocabulary alone has neither: whoever pretrains with a chat model's vocabulary makes a base model.
+    These are `eos_token_id` of generation_config.json or, where that names none, of config.json; transformers'
+    `generate` takes them so. A vocabulary alone has neither: whoever pretrains with a chat model's
+    vocabulary makes a base model.
 
     Raises:
         RequestError: one of the files is damaged.
     """
     from linnet.text.chat_template import source_in
 
-    config, generation = (_object(folder / name) for name in (SETTINGS_FILES[0], GENERATION_FILE))
+    config = _object(folder / SETTINGS_FILES[0])
     found = source_in(folder, config)
-    ends = generation.get("eos_token_id", [])
+    ends = _object(folder / GENERATION_FILE).get("eos_token_id")
+    if ends is None:
+        ends = _object(folder / CONFIG_FILE).get("eos_token_id", [])
     stop_ids = ends if isinstance(ends, list) else [ends]
     return found[0] if found else None, tuple(i for i in stop_ids if isinstance(i, int))
 
@@ -226,26 +297,47 @@ def write_folder(tokenizer: Tokenizer, folder: Path, model_max_length: int | Non
         "eos_token": tokenizer.token(tokenizer.eos_id),
         "pad_token": tokenizer.token(tokenizer.pad_id),
     }
-    special = {key: name for key, name in names.items() if name is not None}
     config: dict[str, Any] = {
-        "add_bos_token": False,
+        "add_bos_token": tokenizer.start_id is not None and tokenizer.start_id == tokenizer.bos_id,
         "add_eos_token": False,
         "clean_up_tokenization_spaces": False,
         # The class that takes tokenizer.json as it is. A family's own (LlamaTokenizer) builds parts anew.
         "tokenizer_class": "PreTrainedTokenizerFast",
-        **special,
+        **names,  # null means that there is none: a reader does not look for one by its usual names
     }
     if model_max_length is not None:
         config["model_max_length"] = model_max_length
+    special = {key: name for key, name in names.items() if name is not None}
     _write_json(folder / "tokenizer_config.json", config)
     _write_json(folder / "special_tokens_map.json", special)
-    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(_with_start(tokenizer), encoding="utf-8")
     if tokenizer.sentencepiece_model is not None:
         (folder / "tokenizer.model").write_bytes(tokenizer.sentencepiece_model)
     if tokenizer.chat_template is not None:
         (folder / "chat_template.jinja").write_text(tokenizer.chat_template, encoding="utf-8")
+    if tokenizer.chat_template is not None or len(tokenizer.stop_ids) > 1:
         generation = _object(folder / GENERATION_FILE) | {"eos_token_id": list(tokenizer.stop_ids)}
         _write_json(folder / GENERATION_FILE, generation)
+
+
+def _with_start(tokenizer: Tokenizer) -> str:
+    """The tokenizer.json with a post-processor that puts the start token before a text."""
+    start = tokenizer.token(tokenizer.start_id)
+    if start is None:
+        return tokenizer.to_json()
+    spec = json.loads(tokenizer.to_json())
+
+    def opened(sequence: str, type_id: int) -> list[dict[str, Any]]:
+        kinds = (("SpecialToken", start), ("Sequence", sequence))
+        return [{kind: {"id": name, "type_id": type_id}} for kind, name in kinds]
+
+    spec["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": opened("A", 0),
+        "pair": opened("A", 0) + opened("B", 1),
+        "special_tokens": {start: {"id": start, "ids": [tokenizer.start_id], "tokens": [start]}},
+    }
+    return json.dumps(spec, indent=2, ensure_ascii=False)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from linnet.config import RequestError, RunError
-from linnet.text.files import SETTINGS_FILES, VOCABULARY_FILES
+from linnet.text.files import VOCABULARY_FILES
+from linnet.text.folder_settings import SETTINGS_FILES
 
 
 class HubFiles:

@@ -41,6 +41,8 @@ class Tokenizer:
             encodes exactly alike.
         chat_template: the Jinja template of a model that was taught to chat; saved beside the vocabulary.
         stop_ids: more tokens that end an answer, beside EOS.
+        start_id: the token that is put before a text, a document or a prompt, if there is one: EOS in models that
+            Linnet makes, the BOS of a folder whose own rule adds it.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Tokenizer:
         sentencepiece_model: bytes | None = None,
         chat_template: str | None = None,
         stop_ids: Sequence[int] = (),
+        start_id: int | None = None,
     ) -> None:
         library.no_padding()
         library.no_truncation()
@@ -62,7 +65,7 @@ class Tokenizer:
         self._library = library
         self._with_specials: LibraryTokenizer | None = None
         self.name = name
-        self.eos_id, self.bos_id = eos_id, bos_id
+        self.eos_id, self.bos_id, self.start_id = eos_id, bos_id, start_id
         self.pad_id = None if pad_id == eos_id else pad_id
         self.sentencepiece_model = sentencepiece_model
         self.chat_template = chat_template
@@ -72,14 +75,14 @@ class Tokenizer:
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
         # A vocabulary may have holes (ids that no token has); a model needs rows up to the last id.
         self.vocab_size = max(library.get_vocab(with_added_tokens=True).values()) + 1
-        for role, token_id in (("EOS", eos_id), ("BOS", bos_id), ("padding", pad_id)):
+        for role, token_id in (("EOS", eos_id), ("BOS", bos_id), ("padding", pad_id), ("start", start_id)):
             if token_id is not None and library.id_to_token(token_id) is None:
                 raise RequestError(f"the {role} token {token_id} is not in the vocabulary", name)
         self._engine: Engine = choose_engine(library, spec, sentencepiece_model)
         table = token_table(library, spec, self.vocab_size)
         self._table: list[bytes] | None = table[0] if table else None
         self._strip_space = table is not None and table[1]
-        self.fingerprint = _fingerprint(spec, eos_id, bos_id, self.pad_id)
+        self.fingerprint = self._sha256(spec)
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.name!r}, {self.vocab_size} tokens, {self.engine}, {self.fingerprint[:12]})"
@@ -87,7 +90,7 @@ class Tokenizer:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travels to worker processes as its definition."""
         ids = (self.eos_id, self.bos_id, self.pad_id)
-        chat = (self.chat_template, self.stop_ids)
+        chat = (self.chat_template, self.stop_ids, self.start_id)
         return _rebuild, (self.to_json(), self.name, *ids, self.sentencepiece_model, *chat)
 
     @property
@@ -111,6 +114,16 @@ class Tokenizer:
             if _writable(text) == text:
                 raise
             return self._engine.encode(_writable(text))
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """The ids of `text` as the beginning of a document: after `start_id`, as the saved folder reads it."""
+        start = [] if self.start_id is None else [self.start_id]
+        return start + self.encode(text)
+
+    @property
+    def document_bos_id(self) -> int | None:
+        """The token that stands before every document in training, where EOS alone does not part them."""
+        return None if self.start_id == self.eos_id else self.start_id
 
     def encode_batch(self, texts: Sequence[str], threads: int = 1) -> list[Ids]:
         """The ids of each text as a uint32 array; equal to `encode` of each.
@@ -199,6 +212,18 @@ class Tokenizer:
         other.chat_template, other.stop_ids = chat_template, tuple(dict.fromkeys((self.eos_id, *stop_ids)))
         return other
 
+    def opened_by_eos(self) -> Tokenizer:
+        """This tokenizer for a model of our own making: EOS is BOS too and begins every text.
+
+        One whose own rule puts a token before a text keeps it.
+        """
+        if self.start_id is not None:
+            return self
+        other = self.with_chat(self.chat_template, self.stop_ids)
+        other.bos_id = other.start_id = self.eos_id
+        other.fingerprint = other._sha256(json.loads(self._library.to_str()))
+        return other
+
     def save(self, folder: str | Path, model_max_length: int | None = None) -> None:
         """Writes what `transformers.AutoTokenizer.from_pretrained(folder)` reads; see files.py."""
         from linnet.text.files import write_folder
@@ -216,6 +241,11 @@ class Tokenizer:
 
         return read_folder(Path(folder)).with_chat(*read_chat(Path(folder)))
 
+    def _sha256(self, spec: dict[str, Any]) -> str:
+        # An EOS that begins texts is there before a document in any case.
+        bos_id = None if self.bos_id == self.eos_id else self.bos_id
+        return _fingerprint(spec, [self.eos_id, bos_id, self.pad_id], self.document_bos_id)
+
     def _reading_specials(self) -> LibraryTokenizer:
         if self._with_specials is None:
             self._with_specials = LibraryTokenizer.from_str(self.to_json())
@@ -232,10 +262,10 @@ def _writable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _fingerprint(spec: dict[str, Any], eos_id: int, bos_id: int | None, pad_id: int | None) -> str:
+def _fingerprint(spec: dict[str, Any], special_ids: list[int | None], document_bos_id: int | None) -> str:
     """sha256 of what decides ids and text, in one form for the same tokenizer from different files.
 
-    Left out: what Linnet never uses (padding, truncation, special tokens added around a text), and
+    Left out: what Linnet never uses (padding, truncation, special tokens appended to a text), and
     settings that are off, so that one that a later library version writes out changes nothing.
     """
     steps = ("normalizer", "pre_tokenizer", "decoder")
@@ -249,7 +279,9 @@ def _fingerprint(spec: dict[str, Any], eos_id: int, bos_id: int | None, pad_id: 
         [token["id"], token["content"], *(flag for flag in flags if token[flag])]
         for token in spec.get("added_tokens") or []
     ]
-    parts["ids"] = [eos_id, bos_id, pad_id]
+    parts["ids"] = special_ids
+    if document_bos_id is not None:
+        parts["document_bos"] = document_bos_id
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

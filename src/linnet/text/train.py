@@ -15,12 +15,8 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as LibraryTokenizer
 
 from linnet.config import RequestError
+from linnet.text.bytelevel import QWEN2_PATTERN
 from linnet.text.tokenizer import Tokenizer
-
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 ENDOFTEXT, IM_START, IM_END, PAD = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"
 SPECIALS = (ENDOFTEXT, IM_START, IM_END, PAD)
@@ -61,7 +57,7 @@ def train_tokenizer(
     library = LibraryTokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PATTERN), "isolated"),
+            pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -86,7 +82,7 @@ def train_tokenizer(
             f"ask for {reached} or fewer, or bring more text",
         )
     # The trainer gives the specials the first ids, in order.
-    return Tokenizer(library, name, 0, None, library.token_to_id(PAD))
+    return Tokenizer(library, name, 0, 0, library.token_to_id(PAD), start_id=0)
 
 
 class _Counted:

@@ -7,7 +7,7 @@ shows as a sample that differs from the first reader's or that came before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,10 +61,10 @@ class Served:
     targets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     documents: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def add(self, batch: Batch, sources: np.ndarray, eos_id: int) -> None:
-        """Take in a batch, whose rows come from these sources."""
+    def add(self, batch: Batch, sources: np.ndarray, opening: Sequence[int | None]) -> None:
+        """Take in a batch, whose rows come from these sources; `opening`: the tokens that open a document."""
         tokens, counted = batch.tokens.numpy(), batch.targets.numpy() != IGNORE
-        opened = (tokens == eos_id) & counted
+        opened = np.isin(tokens, [token for token in opening if token is not None]) & counted
         documents = opened.sum(axis=1) + (counted[:, 0] & ~opened[:, 0])
         np.add.at(self.targets, sources, counted.sum(axis=1))
         np.add.at(self.documents, sources, documents)
@@ -95,7 +95,7 @@ def read_samples(
                 break
             for batch in found[0]:
                 sources, _ = train.mixture.locate(train.samples(step))
-                served.add(batch, sources, train.eos_id)
+                served.add(batch, sources, (train.eos_id, train.bos_id))
             told(step + 1)
     finally:
         for reader in readers:

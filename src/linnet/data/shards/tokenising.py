@@ -60,7 +60,7 @@ def digest_of(document: bytes) -> int:
 
 @dataclass
 class Tokenised:
-    """A run of documents as tokens, each ended by one EOS; where each came from; which are held out."""
+    """A run of documents as tokens, as `tokenised` makes them; where each came from; which are held out."""
 
     tokens: np.ndarray  # [sum of lengths], of the vocabulary's shard type
     lengths: np.ndarray  # [documents]
@@ -82,12 +82,19 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def tokenised(tokenizer: Tokenizer, texts: list[str], held_out: HeldOut) -> Arrays:
-    """Tokens of the texts, each followed by exactly one EOS; lengths; which are held out; bytes of text."""
+    """Tokens of the texts, each followed by exactly one EOS; lengths; which are held out; bytes of text.
+
+    Where the tokenizer has a `document_bos_id`, each text is preceded by exactly one of it.
+    """
     encoded = tokenizer.encode_batch(texts)
-    lengths = np.fromiter((len(ids) + 1 for ids in encoded), np.int64, len(encoded))
+    bos_id = tokenizer.document_bos_id
+    around = 1 if bos_id is None else 2
+    lengths = np.fromiter((len(ids) + around for ids in encoded), np.int64, len(encoded))
     tokens = np.full(int(lengths.sum()), tokenizer.eos_id, token_dtype(tokenizer.vocab_size))
     for ids, end in zip(encoded, np.cumsum(lengths).tolist(), strict=True):
         tokens[end - 1 - len(ids) : end - 1] = ids
+    if bos_id is not None:
+        tokens[np.cumsum(lengths) - lengths] = bos_id
     raw = [text.encode() for text in texts]
     chosen = np.array([document in held_out for document in raw], dtype=bool)
     return tokens, lengths, chosen, np.fromiter(map(len, raw), np.int64, len(raw))

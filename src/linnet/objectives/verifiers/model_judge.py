@@ -207,17 +207,13 @@ class ModelJudge:
         question = fill(self.question, {**filled, "prompt": _said(turns), "completion": text})
         if self.encoder is not None:
             return self.encoder.prompt([{"role": "user", "content": question}])
-        bos = self.tokenizer.eos_id if self.tokenizer.bos_id is None else self.tokenizer.bos_id
-        return [bos, *self.tokenizer.encode(question)]
+        return self.tokenizer.encode_prompt(question) or [self.tokenizer.eos_id]
 
     def _conversation(self, turns: list[Turn], text: str) -> list[int]:
         if self.encoder is not None:
             talk = [*turns, {"role": "assistant", "content": text}]
             return self.encoder.learn(talk, [False] * len(talk)).ids
-        bos = self.tokenizer.bos_id
-        opened = [] if bos in (None, self.tokenizer.eos_id) else [bos]
-        ids = self.tokenizer.encode(_said(turns) + text)
-        return [i for i in opened if i is not None] + (ids or [self.tokenizer.eos_id])
+        return self.tokenizer.encode_prompt(_said(turns) + text) or [self.tokenizer.eos_id]
 
     def _without_first(self, turns: list[Turn], count: int) -> list[Turn]:
         """Turns without their first `count` tokens; an emptied one goes, but for the last."""
