@@ -82,10 +82,15 @@ REFUSED_CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 9.0}}},
         "rope_parameters.full_attention",
     ),
-    "no base of rotation": ({"rope_parameters": {"rope_type": "default", "rope_theta": "1e4"}}, "rope_theta is '1e4'"),
+    "no base of rotation": (
+        {"rope_parameters": {"rope_type": "default", "rope_theta": "1e4"}},
+        "rope_theta is '1e4'",
+    ),
     "sliding window": ({"use_sliding_window": True, "sliding_window": 64}, "use_sliding_window True"),
-    "sliding layers": ({"layer_types": ["full_attention", "sliding_attention", "full_attention"]},
-                       "layer_types 'sliding_attention'"),
+    "sliding layers": (
+        {"layer_types": ["full_attention", "sliding_attention", "full_attention"]},
+        "layer_types 'sliding_attention'",
+    ),
     "too few layer types": ({"layer_types": ["full_attention"]}, "layer_types has 1 entries for 3 layers"),
     "not causal": ({"is_causal": False}, "is_causal False"),
     "layers of their own": ({"per_layer_config": {"1": {"intermediate_size": 12}}}, "per_layer_config"),
@@ -99,17 +104,26 @@ REFUSED_CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a list of types": ({"model_type": ["llama"]}, "is not one of"),
     "irregular NoPE": ({"no_rope_layers": [0, 1, 0]}, "no_rope_layers are not at a regular interval"),
     "too few NoPE flags": ({"no_rope_layers": []}, "no_rope_layers has 0 entries for 3 layers"),
-    "an interval of none": ({"no_rope_layers": None, "no_rope_layer_interval": 0}, "no_rope_layer_interval is 0"),
+    "an interval of none": (
+        {"no_rope_layers": None, "no_rope_layer_interval": 0},
+        "no_rope_layer_interval is 0",
+    ),
     "missing key": ({"hidden_size": None}, "(97, 48) and the model wants (97, 2048)"),
     "impossible heads": ({"num_key_value_heads": 3}, "does not divide by num_key_value_heads 3"),
     "wrong type": ({"vocab_size": "many"}, "vocab_size is 'many', and should be a whole number"),
     "a broken number": ({"num_hidden_layers": 3.0}, "num_hidden_layers is 3.0"),
-    "a number for a switch": ({"tie_word_embeddings": 1}, "tie_word_embeddings is 1, and should be true or false"),
+    "a number for a switch": (
+        {"tie_word_embeddings": 1},
+        "tie_word_embeddings is 1, and should be true or false",
+    ),
     "a giant": ({"intermediate_size": 10**30}, "which no model has"),
     "giants": ({"hidden_size": 2**31 - 1, "head_dim": 2**30}, "beyond any model"),
-    "layers without end": ({"num_hidden_layers": 2**31 - 1, "no_rope_layers": [1] * 3}, "entries for 2147483647"),
+    "layers without end": (
+        {"num_hidden_layers": 2**31 - 1, "no_rope_layers": [1] * 3},
+        "entries for 2147483647",
+    ),
     "rope of another kind": ({"rope_parameters": 7}, "rope_parameters is 7, and should be a mapping"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED_CONFIGURATIONS)
@@ -205,8 +219,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut short": (_cut, "cannot be read"),
     "flipped byte in the header": (_flip_header, "cannot be read"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
-    "pickled weights": (_pickled("pytorch_model.bin"), "pickled (pytorch_model.bin), which Linnet never reads"),
-    "pickled shards": (_pickled("pytorch_model-00001-of-00001.bin"), "pickled (pytorch_model-00001-of-00001.bin)"),
+    "pickled weights": (
+        _pickled("pytorch_model.bin"),
+        "pickled (pytorch_model.bin), which Linnet never reads",
+    ),
+    "pickled shards": (
+        _pickled("pytorch_model-00001-of-00001.bin"),
+        "pickled (pytorch_model-00001-of-00001.bin)",
+    ),
     "no configuration": (lambda f: (f / "config.json").unlink(), "no config.json"),
     "broken JSON": (lambda f: (f / "config.json").write_text('{"model_type": '), "not valid JSON"),
     "JSON of another kind": (lambda f: (f / "config.json").write_text("[1]"), "not a model's configuration"),
@@ -231,7 +251,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "numbered shard": (_index(7), "it names 7"),
     "listed shard": (_index(["part.safetensors"]), 'it names ["part.safetensors"]'),
     "one weight in two shards": (_two_shards, "model.norm.weight is in another shard as well"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", DAMAGE)
@@ -241,7 +261,9 @@ def test_a_damaged_folder_is_told_in_one_line(case: str, folder: Path) -> None:
     assert words in _refusal(folder)
 
 
-@pytest.mark.parametrize("content", [None, {"weight_map": {"": "gone.safetensors"}}, {"weight_map": {"": "../x"}}, 7])
+@pytest.mark.parametrize(
+    "content", [None, {"weight_map": {"": "gone.safetensors"}}, {"weight_map": {"": "../x"}}, 7]
+)
 def test_a_single_file_is_read_whatever_an_index_says(content: object, folder: Path) -> None:
     before = load_file(folder / "model.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps(content))

@@ -150,7 +150,9 @@ def test_a_tied_pair_is_read_as_transformers_reads_it(name: str, tmp_path: Path)
     """Two matrices that differ are not tied, equal ones are, and one under the head's name is both."""
     ours = network(SPECS[name])
     save_model(ours, tmp_path, eos_id=0)
-    (table,) = (key for key in load_file(tmp_path / "model.safetensors") if "embed_tokens" in key or "wte" in key)
+    (table,) = (
+        key for key in load_file(tmp_path / "model.safetensors") if "embed_tokens" in key or "wte" in key
+    )
 
     def check(tied: bool) -> None:
         theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
@@ -170,7 +172,9 @@ def test_a_tied_pair_is_read_as_transformers_reads_it(name: str, tmp_path: Path)
 def test_weights_without_the_prefix_of_the_stock_class_are_read(name: str, tmp_path: Path) -> None:
     theirs = theirs_of(SPECS[name])
     theirs.base_model.save_pretrained(tmp_path)
-    assert not any(key.startswith(("model.", "transformer.")) for key in load_file(tmp_path / "model.safetensors"))
+    assert not any(
+        key.startswith(("model.", "transformer.")) for key in load_file(tmp_path / "model.safetensors")
+    )
     assert_same_function(load_model(tmp_path).eval(), theirs)
 
 

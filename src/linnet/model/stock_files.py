@@ -65,9 +65,10 @@ def weight_files(folder: Path) -> list[Path]:
     pickled = sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern))
     if pickled:
         raise RequestError(
-            f"its weights are pickled ({pickled[0]}), which Linnet never reads", str(folder),
+            f"its weights are pickled ({pickled[0]}), which Linnet never reads",
+            str(folder),
             "save them with transformers' save_pretrained, which writes safetensors",
-        )  # fmt: skip
+        )
     raise RequestError(f"{WEIGHTS} is missing", str(folder), "give a folder with safetensors weights")
 
 
@@ -86,9 +87,10 @@ def shard_names(index: Path) -> list[str]:
     for name in named:
         if not isinstance(name, str) or not _is_inside(name):
             raise RequestError(
-                f"it names {json.dumps(name)}, which is no safetensors file of this folder", str(index),
+                f"it names {json.dumps(name)}, which is no safetensors file of this folder",
+                str(index),
                 "restore the file",
-            )  # fmt: skip
+            )
     return sorted(set(named))
 
 
@@ -117,9 +119,11 @@ def refuse_adapter(folder: Path) -> None:
     if (folder / CONFIG).is_file():
         raise RequestError(
             f"a PEFT adapter{of} lies beside this model ({ADAPTER_CONFIG}), which stock tools would apply",
-            str(folder), "merge it into the model, or move it to a folder of its own",
-        )  # fmt: skip
+            str(folder),
+            "merge it into the model, or move it to a folder of its own",
+        )
     raise RequestError(
-        f"this is a PEFT adapter{of}, not a whole model", str(folder),
+        f"this is a PEFT adapter{of}, not a whole model",
+        str(folder),
         "merge it into its base (PEFT's merge_and_unload, then save_pretrained), or give the base",
-    )  # fmt: skip
+    )

@@ -73,9 +73,10 @@ def _read_fields(config: dict[str, Any], architecture: str, where: str) -> dict[
         right = isinstance(value, types) and isinstance(value, bool) == (kind == "bool")
         if not (right or (value is None and kind.endswith("?"))):
             raise RequestError(
-                f"{written} is {_short(value)}, and should be {words}", where,
+                f"{written} is {_short(value)}, and should be {words}",
+                where,
                 f"correct it; without it, it is {default!r}",
-            )  # fmt: skip
+            )
         if kind.startswith(("int", "number")) and value is not None and abs(value) > _LARGEST:
             raise RequestError(f"{written} is {_short(value)}, which no model has", where, "correct it")
         fields[name] = value
@@ -121,8 +122,14 @@ def _decoder_values(fields: dict[str, Any], where: str) -> dict[str, Any]:
     if heads < 1:
         raise RequestError(f"num_attention_heads is {heads}", where, "correct it")
     key_value_heads, head_dim = fields["num_key_value_heads"], fields["head_dim"]
-    same = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-            "max_position_embeddings", "attention_bias")  # fmt: skip
+    same = (
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "max_position_embeddings",
+        "attention_bias",
+    )
     return {
         **{name: fields[name] for name in same},
         "num_key_value_heads": heads if key_value_heads is None else key_value_heads,
@@ -161,19 +168,24 @@ def _no_rope_interval(fields: dict[str, Any], where: str) -> int:
     rotates = fields["no_rope_layers"]
     if rotates is None:
         if interval == 0:
-            raise RequestError("no_rope_layer_interval is 0", where, "give no_rope_layers, or another interval")
+            raise RequestError(
+                "no_rope_layer_interval is 0", where, "give no_rope_layers, or another interval"
+            )
         rotates = [(layer + 1) % interval for layer in range(count)]
     if len(rotates) < count:
-        raise RequestError(f"no_rope_layers has {len(rotates)} entries for {count} layers", where, "correct it")
+        raise RequestError(
+            f"no_rope_layers has {len(rotates)} entries for {count} layers", where, "correct it"
+        )
     rotates = [bool(flag) for flag in rotates[:count]]
     if all(rotates):
         return 0
     first = rotates.index(False) + 1
     if rotates != [(layer + 1) % first != 0 for layer in range(count)]:
         raise RequestError(
-            "no_rope_layers are not at a regular interval, which Linnet does not compute", where,
+            "no_rope_layers are not at a regular interval, which Linnet does not compute",
+            where,
             "use another model",
-        )  # fmt: skip
+        )
     return first
 
 

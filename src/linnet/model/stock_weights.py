@@ -82,13 +82,17 @@ def _check(value: Tensor | None, name: str, shape: tuple[int, ...], where: str) 
         raise RequestError(f"the weight {name} is missing", where, "the folder is not a whole model")
     if tuple(value.shape) != shape:
         raise RequestError(
-            f"the weight {name} is {tuple(value.shape)} and the model wants {shape}", where,
+            f"the weight {name} is {tuple(value.shape)} and the model wants {shape}",
+            where,
             "give a folder whose config.json and weights belong together",
-        )  # fmt: skip
+        )
     if value.dtype not in DTYPES:
         kind = str(value.dtype).removeprefix("torch.")
-        raise RequestError(f"the weight {name} is in {kind}, which is not read", where,
-                           "save it in float32, bfloat16 or float16")  # fmt: skip
+        raise RequestError(
+            f"the weight {name} is in {kind}, which is not read",
+            where,
+            "save it in float32, bfloat16 or float16",
+        )
 
 
 def _full_name(name: str, spec: ModelSpec) -> str:
@@ -113,9 +117,10 @@ def _join_tied(bare: State, embedding: str, where: str) -> None:
     head = bare.pop("lm_head.weight", None)
     if head is not None and not torch.equal(head, bare.setdefault(embedding, head)):
         raise RequestError(
-            f"lm_head.weight is not {embedding}, to which it should be tied", where,
+            f"lm_head.weight is not {embedding}, to which it should be tied",
+            where,
             "set tie_word_embeddings to false in config.json",
-        )  # fmt: skip
+        )
 
 
 def has_own_head(state: State, architecture: str) -> bool:
@@ -130,9 +135,10 @@ def _unscaled(ours: State, spec: ModelSpec, where: str) -> Tensor:
     head, scaled = ours.pop("lm_head.weight"), ours["embed_tokens.weight"]
     if not torch.allclose(head.float() * spec.hidden_size**0.5, scaled.float(), rtol=2**-7):
         raise RequestError(
-            "its embedding is not its head, scaled, so it is no tied embedding with scale_embeddings", where,
+            "its embedding is not its head, scaled, so it is no tied embedding with scale_embeddings",
+            where,
             "set model.scale_embeddings and model.tie_word_embeddings to false",
-        )  # fmt: skip
+        )
     return head
 
 
