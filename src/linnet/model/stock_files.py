@@ -100,10 +100,13 @@ def _is_inside(name: str) -> bool:
     return path.suffix == ".safetensors" and not steps_out
 
 
-def refuse_adapter(folder: Path) -> None:
+def refuse_adapter(folder: Path, where: str = "") -> None:
     """Refuse a PEFT adapter, alone or beside a model, where a model is wanted.
 
     transformers applies an adapter that it finds beside a model, so reading the model alone would be another function.
+
+    Args:
+        where: what to call the folder, where its path says nothing.
 
     Raises:
         RequestError: names the base that the adapter belongs to.
@@ -119,11 +122,11 @@ def refuse_adapter(folder: Path) -> None:
     if (folder / CONFIG).is_file():
         raise RequestError(
             f"a PEFT adapter{of} lies beside this model ({ADAPTER_CONFIG}), which stock tools would apply",
-            str(folder),
+            where or str(folder),
             "merge it into the model, or move it to a folder of its own",
         )
     raise RequestError(
         f"this is a PEFT adapter{of}, not a whole model",
-        str(folder),
+        where or str(folder),
         "merge it into its base (PEFT's merge_and_unload, then save_pretrained), or give the base",
     )
