@@ -132,3 +132,65 @@ def test_a_model_without_a_tokenizer_is_told(tmp_path: Path) -> None:
     save_model(network(), tmp_path, eos_id=256)
     with pytest.raises(RequestError, match="tokenizer"):
         load_generator(tmp_path)
+
+
+def test_an_adapter_is_told_with_its_base_wherever_a_model_is_wanted(model_folder: Path) -> None:
+    (model_folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "some/base"}))
+    with pytest.raises(RequestError, match="a PEFT adapter of some/base lies beside this model"):
+        find_model(model_folder)
+    (model_folder / "config.json").unlink()
+    with pytest.raises(
+        RequestError, match="a PEFT adapter of some/base, not a whole model; merge it into its base"
+    ):
+        load_generator(model_folder)
+
+
+class FilesOfFolder:
+    """A hub's repository that is a folder; what is asked for is counted."""
+
+    offline = False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.asked = folder, list[str]()
+
+    def get(self, file: str) -> Path | None:
+        self.asked.append(file)
+        path = self.folder / file
+        return path if path.is_file() else None
+
+    def get_tokenizer(self) -> Path | None:
+        return self.folder
+
+
+@pytest.fixture
+def repository(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FilesOfFolder:
+    files = FilesOfFolder(model_folder)
+    monkeypatch.setattr("linnet.infer.hub_model.HubFiles", lambda *_: files)
+    return files
+
+
+def test_an_adapter_on_the_hub_is_told_with_its_base(repository: FilesOfFolder) -> None:
+    path = repository.folder / "adapter_config.json"
+    path.write_text(json.dumps({"base_model_name_or_path": "some/base"}))
+    with pytest.raises(RequestError, match="hf:a/b: a PEFT adapter of some/base lies beside"):
+        find_model(Path("hf:a/b"))
+    (repository.folder / "config.json").unlink()
+    with pytest.raises(RequestError, match="hf:a/b: this is a PEFT adapter of some/base"):
+        find_model(Path("hf:a/b"))
+
+
+def test_the_shards_of_an_index_on_the_hub_are_fetched_where_there_is_no_single_file(
+    repository: FilesOfFolder,
+) -> None:
+    index = repository.folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "part.safetensors"}}))
+    find_model(Path("hf:a/b"))
+    assert index.name not in repository.asked
+    (repository.folder / "model.safetensors").rename(repository.folder / "part.safetensors")
+    find_model(Path("hf:a/b"))
+    assert "part.safetensors" in repository.asked
+    for name in ("../part.safetensors", "/etc/passwd", 3):
+        index.write_text(json.dumps({"weight_map": {"a": name}}))
+        with pytest.raises(RequestError, match="which is no safetensors file of this folder"):
+            find_model(Path("hf:a/b"))
+        assert name not in repository.asked

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from families import SPECS, edit_config, greedy, network, shake, their_greedy, tokens
+from safetensors.torch import load_file, save_file
 
 from linnet.model import ModelSpec, Transformer, load_model, read_spec, save_model
 from linnet.model.stock_config import stock_config
@@ -121,6 +123,7 @@ def test_what_a_configuration_leaves_out_is_what_transformers_assumes(name: str,
     shown |= {"tie_word_embeddings", "attention_bias", "mlp_bias", "hidden_act", "initializer_range"}
     save_model(network(SPECS[name]), tmp_path, eos_id=0)
     edit_config(tmp_path, **dict.fromkeys(shown))
+    (tmp_path / "model.safetensors").unlink()  # an own head there would untie
     assumed = transformers.AutoConfig.from_pretrained(tmp_path)
     spec = read_spec(tmp_path)
     assert spec.rope_theta == assumed.rope_parameters["rope_theta"]
@@ -133,3 +136,51 @@ def test_what_a_configuration_leaves_out_is_what_transformers_assumes(name: str,
     if spec.architecture == "smollm3":
         flags = [int(spec.uses_rope(layer)) for layer in range(spec.num_hidden_layers)]
         assert flags == assumed.no_rope_layers
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    change(state)
+    save_file(state, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("name", ["gpt2-tied", "llama-biases-tied", "qwen3-wide-heads-tied"])
+def test_a_tied_pair_is_read_as_transformers_reads_it(name: str, tmp_path: Path) -> None:
+    """Two matrices that differ are not tied, equal ones are, and one under the head's name is both."""
+    ours = network(SPECS[name])
+    save_model(ours, tmp_path, eos_id=0)
+    (table,) = (
+        key for key in load_file(tmp_path / "model.safetensors") if "embed_tokens" in key or "wte" in key
+    )
+
+    def check(tied: bool) -> None:
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+        assert (theirs.get_input_embeddings().weight is theirs.get_output_embeddings().weight) is tied
+        assert read_spec(tmp_path).tie_word_embeddings is tied
+        assert_same_function(load_model(tmp_path).eval(), theirs)
+
+    edit_weights(tmp_path, lambda state: state.update({"lm_head.weight": state[table].clone()}))
+    check(tied=True)
+    edit_weights(tmp_path, lambda state: state.pop(table))
+    check(tied=True)
+    edit_weights(tmp_path, lambda state: state.update({table: state["lm_head.weight"].flip(0).contiguous()}))
+    check(tied=False)
+
+
+@pytest.mark.parametrize("name", ["gpt2-tied", "llama-biases-tied"])
+def test_weights_without_the_prefix_of_the_stock_class_are_read(name: str, tmp_path: Path) -> None:
+    theirs = theirs_of(SPECS[name])
+    theirs.base_model.save_pretrained(tmp_path)
+    assert not any(
+        key.startswith(("model.", "transformer.")) for key in load_file(tmp_path / "model.safetensors")
+    )
+    assert_same_function(load_model(tmp_path).eval(), theirs)
+
+
+def test_a_single_file_beside_an_index_of_other_shards_is_what_transformers_reads(tmp_path: Path) -> None:
+    theirs_of(SPECS["llama-grouped-untied"], seed=4).save_pretrained(tmp_path, max_shard_size="40KB")
+    save_model(network(SPECS["llama-grouped-untied"]), tmp_path, eos_id=0)
+    assert (tmp_path / "model.safetensors.index.json").exists()
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert_same_function(load_model(tmp_path).eval(), theirs.eval())

@@ -17,6 +17,7 @@ from linnet.config import RequestError
 from linnet.infer.generator import Generator
 from linnet.infer.hub_model import PREFIX, fetch_model
 from linnet.model import Transformer, load_model
+from linnet.model.stock_files import CONFIG, refuse_adapter
 from linnet.text import Tokenizer
 
 Choice = Literal["last", "best"]
@@ -65,7 +66,7 @@ def find_model(path: Path, choice: Choice = "last") -> Path:
         choice: among checkpoints, the last whole one or the one that `best.json` names.
 
     Raises:
-        RequestError: nothing of this kind is there.
+        RequestError: nothing of this kind is there, or it is an adapter.
         RunError: the hub answered with a failure.
     """
     if str(path).startswith(PREFIX):
@@ -73,9 +74,10 @@ def find_model(path: Path, choice: Choice = "last") -> Path:
     if not path.is_dir():
         what = "this is a file" if path.exists() else "there is no such folder"
         raise RequestError(what, str(path), "give a run, a checkpoint or a model folder, or hf:owner/name")
-    if (path / "config.json").is_file():
+    refuse_adapter(path)
+    if (path / CONFIG).is_file():
         return path
-    if (path / "model" / "config.json").is_file():
+    if (path / "model" / CONFIG).is_file():
         return path / "model"
     for folder in _checkpoint_folders(path):
         steps = _whole_checkpoints(folder)
@@ -104,7 +106,7 @@ def _whole_checkpoints(folder: Path) -> dict[int, Path]:
         for checkpoint in folder.glob("step-*")
         if (match := _STEP.fullmatch(checkpoint.name))
         and (checkpoint / "manifest.json").is_file()
-        and (checkpoint / "model" / "config.json").is_file()
+        and (checkpoint / "model" / CONFIG).is_file()
     }
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from linnet.config import RequestError
 from linnet.model.spec import ModelSpec
-from linnet.model.stock_config import spec_of, stock_config
-from linnet.model.stock_weights import State, from_stock, to_stock
+from linnet.model.stock_config import stock_config
+from linnet.model.stock_files import CONFIG, read_weights, refuse_adapter
+from linnet.model.stock_spec import spec_of
+from linnet.model.stock_weights import State, from_stock, has_own_head, to_stock
 from linnet.model.transformer import Transformer
 
 
@@ -35,7 +36,7 @@ def save_model(
     name = str(dtype).removeprefix("torch.")
     config = stock_config(model.spec, eos_id=eos_id, bos_id=bos_id, pad_id=pad_id, dtype=name)
     generation = {"eos_token_id": eos_id, "bos_token_id": bos_id, "pad_token_id": pad_id}
-    write_json(folder / "config.json", config)
+    write_json(folder / CONFIG, config)
     write_json(folder / "generation_config.json", {k: v for k, v in generation.items() if v is not None})
     state = {name: value.to("cpu", dtype).contiguous() for name, value in to_stock(model).items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
@@ -49,58 +50,36 @@ def write_json(path: Path, value: Any) -> None:
 def read_spec(folder: Path) -> ModelSpec:
     """The specification of the stock model in `folder`.
 
+    A tied model whose weights hold a head of their own is untied, as in transformers.
+
     Raises:
         RequestError: when there is no readable stock model, or one that our network cannot be.
     """
-    path = folder / "config.json"
+    refuse_adapter(folder)
+    path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        return spec_of(config, str(path))
     except (OSError, UnicodeDecodeError):
         raise RequestError(
-            "there is no stock model here (no config.json)", str(folder), "give a model folder"
+            f"there is no stock model here (no {CONFIG})", str(folder), "give a model folder"
         ) from None
     except json.JSONDecodeError as error:
         raise RequestError("this is not valid JSON", f"{path}:{error.lineno}", "restore the file") from None
-    except KeyError as error:
-        raise RequestError(f"the key {error.args[0]!r} is missing", str(path), "restore the file") from None
-    except (TypeError, ValueError, AttributeError):
-        raise RequestError("this is not a model's configuration", str(path), "restore the file") from None
+    except (ValueError, RecursionError):  # numbers of thousands of digits, brackets without end
+        config = None
+    if not isinstance(config, dict):
+        raise RequestError("this is not a model's configuration", str(path), "restore the file")
+    spec = spec_of(config, str(path))
+    if spec.tie_word_embeddings and _is_untied(folder, spec):
+        return spec.model_copy(update={"tie_word_embeddings": False})
+    return spec
 
 
-def read_weights(folder: Path) -> State:
-    """All weights of the safetensors files in `folder`, on the CPU, in the dtype they were saved in.
-
-    Raises:
-        RequestError: when no safetensors are there or one is damaged. Pickled weights are never read.
-    """
-    index = folder / "model.safetensors.index.json"
-    files = _shards(index) if index.exists() else [folder / "model.safetensors"]
-    state: State = {}
-    for path in files:
-        try:
-            with safe_open(path, framework="pt") as opened:
-                for name in opened.keys():  # noqa: SIM118 (not a dict)
-                    state[name] = opened.get_tensor(name)
-        except FileNotFoundError:
-            raise RequestError(
-                f"{path.name} is missing", str(folder), "give a folder with safetensors weights"
-            ) from None
-        except (SafetensorError, OSError) as error:
-            raise RequestError(
-                f"the weights cannot be read ({error})", str(path), "restore the file"
-            ) from None
-    return state
-
-
-def _shards(index: Path) -> list[Path]:
+def _is_untied(folder: Path, spec: ModelSpec) -> bool:
     try:
-        mapping = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        return sorted({index.parent / name for name in mapping.values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise RequestError(
-            "this is not an index of safetensors files", str(index), "restore the file"
-        ) from None
+        return has_own_head(read_weights(folder), spec.architecture)
+    except RequestError:  # said where the weights are wanted
+        return False
 
 
 def load_model(folder: Path, spec: ModelSpec | None = None) -> Transformer:
@@ -115,9 +94,18 @@ def load_model(folder: Path, spec: ModelSpec | None = None) -> Transformer:
         RequestError: see `read_spec`, `read_weights`, `from_stock`.
     """
     spec = spec or read_spec(folder)
-    state = from_stock(read_weights(folder), spec, str(folder))
+    state = check_weights(folder, spec)
     with torch.device("meta"):
         model = Transformer(spec)
     wide = {name: value.float().contiguous() for name, value in state.items()}
     model.load_state_dict(wide, assign=True)
     return model.requires_grad_(True)
+
+
+def check_weights(folder: Path, spec: ModelSpec) -> State:
+    """The weights of a stock folder under our names, mapped into memory: every one is there, in its shape and dtype.
+
+    Raises:
+        RequestError: see `read_weights`, `from_stock`.
+    """
+    return from_stock(read_weights(folder), spec, str(folder))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from linnet.config import RequestError
 from linnet.model import ModelSpec, Transformer, load_model, read_spec
-from linnet.model.stock import read_weights
+from linnet.model.stock_files import read_weights
 from linnet.model.stock_weights import State, from_stock
 from linnet.text import Tokenizer
 from linnet.text.chat_tokens import ChatEncoder

@@ -25,6 +25,7 @@ import torch
 from linnet.config import LinnetError, RequestError
 from linnet.infer import find_model
 from linnet.model import read_spec
+from linnet.model.stock_files import weight_files
 from linnet.objectives.verifiers.completions import Columns, row_values, text_of
 from linnet.objectives.verifiers.judging_models import RewardHead, YesOrNo, is_reward_model
 from linnet.objectives.verifiers.parallel import Budget
@@ -70,10 +71,7 @@ class ModelJudge:
                 f"its tokenizer has {self.tokenizer.vocab_size} tokens and the model {spec.vocab_size}",
                 str(self.folder), "give the folder the tokenizer that the model was trained with",
             )  # fmt: skip
-        if not any(self.folder.glob("model*.safetensors*")):
-            raise RequestError(
-                "it has no safetensors weights", str(self.folder), "give a folder that has them"
-            )
+        weight_files(self.folder)
         self._check_form()
         self.encoder = self._chat_encoder()
         ending = "" if self.encoder is not None else TEXT_ENDING
