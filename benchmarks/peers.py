@@ -1,6 +1,6 @@
 """One training step of another program at a recipe's shape, timed; prints one JSON object.
 
-Run by `step.py` and `gpu_check.py`, each call in a process of its own so that memory is its own:
+Run by `step.py` and `gpu/check.py`, each call in a process of its own so that memory is its own:
 
     python benchmarks/peers.py transformers tinystories-30m --batch 32 --precision bf16 --compile
     python benchmarks/peers.py nanogpt tinystories-30m --batch 32 --checkout ../nanoGPT
@@ -18,18 +18,19 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 
-def shape_of(recipe: str) -> dict[str, Any]:
+def shape_of(recipe: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The stock configuration and sequence length of a recipe."""
     from linnet.model.stock_config import stock_config
     from linnet.recipe import load_recipe
 
-    chosen = load_recipe(recipe)
+    chosen = load_recipe(recipe, list(overrides))
     config = stock_config(chosen.model.model_copy(update={"scale_embeddings": False}), eos_id=0)
     config |= {name: 0.0 for name in config if name.endswith(("pdrop", "dropout"))}
     return {"config": config, "sequence_length": chosen.pretrain.data.sequence_length}

@@ -13,7 +13,7 @@ document. No document says which one follows it, so BOS is no target that is cou
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from linnet.data.shards.store import Split
+from linnet.model.attention import cumulative_lengths
 
 IGNORE = -100  # a target that is not counted, as in torch.nn.functional.cross_entropy
 
@@ -32,7 +33,8 @@ class Batch:
     tokens, targets: [B, T] int64; a target of IGNORE is not counted. positions, documents:
     [B, T] int64, or None when each row is one document from position 0. columns: what else an
     objective needs of each row, [B, ...]. group: so many neighbouring rows belong together and are
-    never parted; a batch's length, and its parts, are counted in groups.
+    never parted; a batch's length, and its parts, are counted in groups. lengths: the documents'
+    cumulative lengths [documents + 1] int32, counted when the batch goes to a device.
     """
 
     tokens: Tensor
@@ -41,6 +43,7 @@ class Batch:
     documents: Tensor | None = None
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     group: int = 1
+    lengths: Tensor | None = None
 
     def __len__(self) -> int:
         return self.tokens.shape[0] // self.group
@@ -56,11 +59,24 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device; from pinned memory without waiting."""
-        return self._each(lambda value: value.to(device, non_blocking=value.is_pinned()))
+        moved = self._each(lambda value: value.to(device, non_blocking=value.is_pinned()))
+        lengths = self.lengths
+        if lengths is None and self.documents is not None:
+            # Counted before the copy: on the device, the host would have to wait for their number.
+            lengths = cumulative_lengths(self.documents)
+            lengths = (lengths.pin_memory() if device.type == "cuda" else lengths).to(
+                device, non_blocking=True
+            )
+        return replace(moved, lengths=lengths)
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory, from which a GPU copies while the program goes on."""
         return self._each(lambda value: value.pin_memory())
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """What a model reads: tokens, positions, documents and their lengths."""
+        return self.tokens, self.positions, self.documents, self.lengths
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         names = ("tokens", "targets", "positions", "documents")

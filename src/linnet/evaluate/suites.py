@@ -75,7 +75,7 @@ class Perplexity:
         device = network.embed_tokens.weight.device
         for batch in self.held_out.batches(_ROWS, self.items):
             here = batch.to(device)
-            hidden = network(here.tokens, here.positions, here.documents).flatten(0, 1)
+            hidden = network(*here.inputs).flatten(0, 1)
             each = per_token_losses(hidden, network.head_weight, here.targets.flatten())
             losses += each.view(here.targets.shape).double().sum(1).tolist()
             tokens += (here.targets != IGNORE).sum(1).tolist()

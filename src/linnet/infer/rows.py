@@ -18,6 +18,7 @@ from linnet.config import RunError
 from linnet.infer.sampling import SamplingSettings, choose, filtered, log_probability, uniform
 from linnet.infer.stopping import StopMatcher
 from linnet.model import KVCache, Transformer
+from linnet.model.cache import decoding_kernels
 from linnet.text import StreamDecoder
 
 FinishReason = Literal["eos", "stop", "length"]
@@ -141,7 +142,8 @@ class RunningBatch:
             counts.append(len(row.prompt) - shared)
             read += row.prompt[shared:]
         fed = torch.cat((self._fed, self._fed.new_tensor(read))) if read else self._fed  # [N]
-        hidden = self.model.decode(fed, self._cache, counts)
+        with decoding_kernels(self._device.type):
+            hidden = self.model.decode(fed, self._cache, counts)
         self._cache.advance(counts)
         new = [row for row, _ in joining]
         self.rows += new

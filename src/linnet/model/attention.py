@@ -1,8 +1,9 @@
 """Attention paths: the same function computed by different kernels.
 
 Every path takes queries, keys and values as [B, T, heads, head], a mask in the form the
-path wants, and a dropout probability, and returns [B, T, heads, head]. Which path is used
-is set on the model from outside (`use_attention`); each is tested against one reference.
+path wants, and a dropout probability, and returns [B, T, heads, head]. Every path is causal,
+also with the mask None. Which path is used is set on the model from outside (`use_attention`);
+each is tested against one reference.
 
 - `sdpa`: torch's scaled dot product attention; documents through a dense boolean mask. Everywhere.
 - `eager`: the formula as it stands, softmax in FP32. Compiled, it is the fastest on a CPU for short
@@ -13,6 +14,7 @@ is set on the model from outside (`use_attention`); each is tested against one r
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +37,7 @@ class Lengths:
     longest: int
 
 
-Mask = Any  # None, a boolean [B, 1, T, S], a BlockMask, or Lengths: whatever the path's builder made
+Mask = Any  # None (causal), a boolean [B, 1, T, S], a BlockMask, or Lengths: whatever the path's builder made
 Attend = Callable[[Tensor, Tensor, Tensor, Mask, float], Tensor]
 
 
@@ -69,8 +71,11 @@ def eager(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor
     return (F.dropout(weights, dropout) @ v).transpose(1, 2)
 
 
-def document_mask(documents: Tensor) -> Tensor:
-    """Dense mask for `sdpa`: causal within each document. documents [B, T] → boolean [B, 1, T, T]."""
+def document_mask(documents: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Dense mask for `sdpa` and `eager`: causal within each document.
+
+    documents: [B, T]. lengths: of no use to it. Returns boolean [B, 1, T, T].
+    """
     same = documents.unsqueeze(-1) == documents.unsqueeze(-2)
     return same.tril().unsqueeze(1)
 
@@ -80,6 +85,8 @@ def flex(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
     from torch.nn.attention.flex_attention import flex_attention
 
     _no_dropout(dropout, "flex")
+    if mask is None:  # to the kernel that means no mask at all
+        mask = causal_blocks(q.shape[1], q.device)
     kernel = flex_attention if torch.compiler.is_compiling() else _compiled_flex()
     y = kernel(
         q.transpose(1, 2),
@@ -91,8 +98,8 @@ def flex(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
     return y.transpose(1, 2)
 
 
-def flex_mask(documents: Tensor) -> Any:
-    """Block mask for `flex`: causal within each document."""
+def flex_mask(documents: Tensor, lengths: Tensor | None = None) -> Any:
+    """Block mask for `flex`: causal within each document. `lengths` are of no use to it."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     rows, length = documents.shape
@@ -103,45 +110,62 @@ def flex_mask(documents: Tensor) -> Any:
     return create_block_mask(allowed, rows, None, length, length, device=documents.device)
 
 
+@functools.lru_cache(maxsize=16)
+def causal_blocks(length: int, device: torch.device) -> Any:
+    """Block mask for `flex` where every row is one document."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def allowed(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return i >= j
+
+    return create_block_mask(allowed, None, None, length, length, device=device)
+
+
 def _varlen() -> Attend:
     """torch's variable-length flash attention over all documents of the batch laid end to end.
 
-    Made when it is chosen: importing the kernel takes a second that nobody else should wait, and what
-    its arguments are called depends on the version (2.11: is_causal, no grouped heads).
+    Made when it is chosen, because importing the kernel takes a second. torch 2.11 takes grouped heads as
+    they are; later versions want to be told.
     """
     from torch.nn.attention.varlen import varlen_attn
 
-    names = inspect.signature(varlen_attn).parameters
-    causal: dict[str, Any] = {"is_causal": True} if "is_causal" in names else {"window_size": (-1, 0)}
-    groups_heads = "enable_gqa" in names
+    told = "enable_gqa" in inspect.signature(varlen_attn).parameters
 
     def varlen(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
         _no_dropout(dropout, "varlen")
         rows, length, heads, head = q.shape
         lengths = whole_rows(rows, length, q.device) if mask is None else mask
-        grouped: dict[str, Any] = {}
-        if k.shape[2] != heads and groups_heads:
-            grouped = {"enable_gqa": True}
-        elif k.shape[2] != heads:
-            k = k.repeat_interleave(heads // k.shape[2], dim=2)
-            v = v.repeat_interleave(heads // v.shape[2], dim=2)
+        grouped: dict[str, Any] = {"enable_gqa": True} if told and k.shape[2] != heads else {}
         q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
         ends, longest = lengths.cumulative, lengths.longest
-        y = varlen_attn(q, k, v, ends, ends, longest, longest, **causal, **grouped)
+        y = varlen_attn(q, k, v, ends, ends, longest, longest, window_size=(-1, 0), **grouped)
         assert isinstance(y, Tensor)  # the log-sum-exp, which would make it a pair, is not asked for
         return y.view(rows, length, heads, head)
 
     return varlen
 
 
-def varlen_mask(documents: Tensor) -> Lengths:
-    """Lengths for `varlen`: a document ends where the number changes, and at the end of every row."""
-    rows, length = documents.shape
+def cumulative_lengths(documents: Tensor) -> Tensor:
+    """Where documents begin in a batch laid end to end, and its end: [documents + 1] int32.
+
+    A document ends where the number changes and at the end of every row. How many there are is read off
+    the contents, so on an accelerator the host waits; batches bring theirs along.
+    """
     starts = torch.ones_like(documents, dtype=torch.bool)
     starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
     edges = torch.nonzero(starts.flatten()).flatten()
-    ends = torch.tensor([rows * length], device=edges.device)
-    return Lengths(torch.cat((edges, ends)).to(torch.int32), length)
+    end = torch.tensor([documents.numel()], device=edges.device)
+    return torch.cat((edges, end)).to(torch.int32)
+
+
+def varlen_mask(documents: Tensor, lengths: Tensor | None = None) -> Lengths:
+    """Lengths for `varlen` from document numbers [B, T], or from their cumulative lengths where known."""
+    from torch._dynamo import mark_dynamic
+
+    cumulative = cumulative_lengths(documents) if lengths is None else lengths
+    # Batches differ in their number of documents; without this, each number would be compiled anew.
+    mark_dynamic(cumulative, 0)
+    return Lengths(cumulative, documents.shape[1])
 
 
 def whole_rows(rows: int, length: int, device: torch.device) -> Lengths:
@@ -172,8 +196,21 @@ def _compiled_flex() -> Any:
 PATHS: tuple[Path, ...] = ("sdpa", "eager", "flex", "varlen")
 
 
-def attention_path(name: Path) -> tuple[Attend, Callable[[Tensor], Mask]]:
-    """A path's function, and what makes its mask from document numbers [B, T]."""
+MaskFor = Callable[[Tensor, Tensor | None], Mask]
+
+
+def attention_path(name: Path) -> tuple[Attend, MaskFor]:
+    """A path's function, and what makes its mask from document numbers [B, T] and cumulative lengths.
+
+    The cumulative lengths may be None; see `cumulative_lengths`.
+    """
     if name in ("sdpa", "eager"):
         return (sdpa if name == "sdpa" else eager), document_mask
     return (flex, flex_mask) if name == "flex" else (_varlen(), varlen_mask)
+
+
+def whole_mask(name: Path, rows: int, length: int, device: torch.device) -> Mask:
+    """A path's mask where every row is one document: causal over the row."""
+    if name == "flex":
+        return causal_blocks(length, device)
+    return whole_rows(rows, length, device) if name == "varlen" else None

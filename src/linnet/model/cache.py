@@ -9,6 +9,7 @@ a step of a large batch costs, beside the matrix products, is reading keys and v
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from typing import NamedTuple
 
@@ -18,13 +19,31 @@ from torch import Tensor
 from linnet.model.attention import sdpa
 from linnet.model.spec import ModelSpec
 
+# On an accelerator, reaches are rounded up to multiples of this: a fused kernel then meets few shapes, and
+# masks whose rows are aligned. On a CPU each further key costs time, and shapes cost nothing.
+REACH_MULTIPLE = {"cpu": 1}
+ELSEWHERE_MULTIPLE = 128
+
+
+def decoding_kernels(device: str) -> AbstractContextManager[None]:
+    """Keep cuDNN out of attention while tokens are decoded.
+
+    Rows and reach change from token to token, and cuDNN, which torch prefers on Hopper, takes about half a
+    second to plan each new shape.
+    """
+    if device != "cuda":
+        return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
+
 
 class _Piece(NamedTuple):
     """Neighbouring rows that read equally many tokens, and attend together."""
 
     rows: slice
     tokens: slice  # where their tokens stand in the pass
-    reach: int  # how many keys the longest of them sees
+    reach: int  # how many keys are looked at: those that the longest of them sees, or a few more, hidden
     mask: Tensor | None  # [rows, 1, T, reach], added to scores; None where nothing was read before: causal
 
 
@@ -41,6 +60,7 @@ class KVCache:
         shape = (spec.num_hidden_layers, rows, spec.key_value_heads, capacity, spec.head_size)
         self._keys = torch.zeros(shape, device=device, dtype=dtype)
         self._values = torch.zeros(shape, device=device, dtype=dtype)
+        self._multiple = REACH_MULTIPLE.get(self._keys.device.type, ELSEWHERE_MULTIPLE)
         self._lengths = [0] * rows  # on the host, so that looking at them never waits for the device
         self._pieces: list[_Piece] = []
         self._places = torch.zeros(0, dtype=torch.long, device=device)
@@ -95,6 +115,7 @@ class KVCache:
             longest = max(self._lengths[rows])
             reach, mask = longest + count, None
             if longest:
+                reach = min(-(-reach // self._multiple) * self._multiple, self.capacity)
                 keys = torch.arange(reach, device=positions.device)
                 hidden = keys > positions[tokens].view(-1, 1, count, 1)
                 mask = torch.zeros(hidden.shape, dtype=self._keys.dtype, device=keys.device)

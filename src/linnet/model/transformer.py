@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from linnet.model.attention import Attend, Mask, Path, attention_path, sdpa
+from linnet.model.attention import Attend, Mask, Path, attention_path, sdpa, whole_mask
 from linnet.model.cache import KVCache
 from linnet.model.spec import ModelSpec
 
@@ -182,7 +182,11 @@ class Transformer(nn.Module):
         self.use_precision(torch.float32)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor | None = None, documents: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        documents: Tensor | None = None,
+        lengths: Tensor | None = None,
     ) -> Tensor:
         """Hidden states after the last norm.
 
@@ -191,11 +195,16 @@ class Transformer(nn.Module):
             positions: [B, T] positions, or None for 0..T-1 in every row.
             documents: [B, T] document numbers, non-decreasing along a row; a token attends only
                 to earlier tokens of its own document. None: one document a row.
+            lengths: the documents' cumulative lengths [documents + 1], see `attention.cumulative_lengths`;
+                None: counted where a path needs them.
 
         Returns:
             [B, T, hidden_size] in `compute_dtype`.
         """
-        mask = None if documents is None else self.mask_for(documents)
+        if documents is None:
+            mask = whole_mask(self.attention_path, tokens.shape[0], tokens.shape[1], tokens.device)
+        else:
+            mask = self.mask_for(documents, lengths)
         rotation = self._rotation(tokens, positions)
         x = self.embed(tokens, positions)
         for block in self.layers:
@@ -245,6 +254,7 @@ class Transformer(nn.Module):
 
     def use_attention(self, path: Path) -> None:
         """Compute attention by another path in every layer: the same function, another kernel."""
+        self.attention_path = path
         attend, self.mask_for = attention_path(path)
         for block in self.layers:
             block.self_attn.attend = attend  # type: ignore[union-attr, assignment]

@@ -21,5 +21,5 @@ class NextToken(Plain):
 
     def loss(self, model: Transformer, batch: Batch) -> Loss:
         """Sum over counted tokens; the logits of a whole batch never exist at once."""
-        hidden = model(batch.tokens, batch.positions, batch.documents)
+        hidden = model(*batch.inputs)
         return Loss(linear_cross_entropy(hidden.flatten(0, 1), model.head_weight, batch.targets.flatten()))

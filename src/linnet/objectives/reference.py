@@ -34,7 +34,7 @@ _WIDTH = 8  # widths are multiples of this, for kernels that like them
 
 def answer_logprobs(model: Transformer, batch: Batch) -> Tensor:
     """Sum of log-probabilities of each row's learned tokens, [B] FP32, with a gradient; of none 0."""
-    hidden = model(batch.tokens, batch.positions, batch.documents)
+    hidden = model(*batch.inputs)
     logprobs = token_logprobs(hidden.flatten(0, 1), model.head_weight, batch.targets.flatten())
     return logprobs.view(batch.targets.shape).sum(1)
 
