@@ -80,7 +80,7 @@ WRONG_VALUES = {
     "out of range": (["pretrain.adam_beta2=1.5"], ["pretrain.adam_beta2", "less than 1", "1.5"]),
     "heads that do not divide": (
         ["model.num_attention_heads=5"],
-        ["hidden_size 32 does not divide by 5 heads", "30 does"],
+        ["hidden_size 32 does not divide by num_attention_heads 5", "30 does"],
     ),
     "key and value heads that do not divide": (
         ["model.num_key_value_heads=3"],

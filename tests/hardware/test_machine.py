@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from linnet.hardware import (
 )
 from linnet.hardware.choose import HardwareSettings
 from linnet.hardware.device import detect
+from linnet.train import Meter
 
 MIB = 1024**2
 
@@ -262,3 +264,37 @@ def test_without_cuda_there_is_no_gpu_memory(monkeypatch: pytest.MonkeyPatch) ->
     assert gpu_memory() is None
     assert gpu_utilization() is None
     reset_gpu_peak()
+
+
+@pytest.mark.parametrize("call", ["nvmlInit", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUtilizationRates"])
+@pytest.mark.parametrize("name", ["NVMLError_NotSupported", "NVMLError_DriverNotLoaded", "NVMLError_Unknown"])
+def test_a_gpu_that_does_not_tell_its_utilisation_stops_no_run(
+    call: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a GPU is divided (MIG), or a driver or container lacks it, pynvml raises errors of its own."""
+    base = type("NVMLError", (Exception,), {})
+    names = ("NVMLError_NotSupported", "NVMLError_DriverNotLoaded", "NVMLError_Unknown")
+    errors = {error: type(error, (base,), {}) for error in names}
+
+    def fails(*_: object) -> None:
+        raise errors[name](3)
+
+    calls = ("nvmlInit", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUtilizationRates")
+    pynvml = SimpleNamespace(
+        **errors, NVMLError=base, **dict.fromkeys(calls, lambda *_: SimpleNamespace(gpu=7))
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", pynvml)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_HAS_PYNVML", True, raising=False)
+    monkeypatch.setattr(torch.cuda, "pynvml", pynvml, raising=False)
+    monkeypatch.setattr(torch.cuda, "_get_nvml_device_index", lambda _: 0)
+    for memory in ("memory_allocated", "max_memory_allocated", "max_memory_reserved"):
+        monkeypatch.setattr(torch.cuda, memory, lambda: 5)
+    meter = Meter(1, None)
+    meter.step(10)
+    assert meter.read()["gpu/utilization"] == 7
+    setattr(pynvml, call, fails)
+    meter.step(10)
+    told = meter.read()
+    assert "gpu/utilization" not in told
+    assert told["gpu/memory_allocated_gb"] == 5e-9

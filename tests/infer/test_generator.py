@@ -8,6 +8,7 @@ from talkers import CONTEXT, EOS, FAMILIES, ByteTokenizer, Script, greedy, netwo
 
 from linnet.config import RequestError, RunError
 from linnet.infer import Generator, SamplingSettings
+from linnet.model.dropout import row_keys, seed_rows
 
 PROMPTS = ["Once", "", "The little bird that lived by the sea", "A", "Two birds"]
 SETTINGS = {
@@ -206,6 +207,7 @@ def test_generating_leaves_no_trace_in_a_training_loop() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert [module.training for module in model.modules()] == modes
     assert (model.compute_dtype, model.residual_dtype) == (torch.bfloat16, torch.float32)
+    seed_rows(model, row_keys(model, 0, 1))
     loss = model.logits(model(torch.ones(1, 4, dtype=torch.long))).float().logsumexp(-1).sum()
     loss.backward()
     assert all(p.grad is not None for p in model.parameters())

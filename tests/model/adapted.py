@@ -10,6 +10,7 @@ from torch import Tensor
 
 import tiny
 from linnet.model import LoraSettings, Transformer, lora
+from linnet.model.dropout import row_keys, seed_rows
 
 KINDS: dict[str, dict[str, Any]] = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}}
 
@@ -39,5 +40,6 @@ def loss(model: Transformer, rows: Tensor) -> Tensor:
 
 
 def grown(model: Transformer, rows: Tensor) -> dict[str, Tensor]:
+    seed_rows(model, row_keys(model, 3, len(rows)))
     loss(model, rows).backward()
     return tiny.gradients(model)

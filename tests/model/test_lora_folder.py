@@ -39,9 +39,7 @@ def test_an_adapter_saved_and_loaded_is_the_same_to_the_last_bit(
     assert torch.equal(logits(again), logits(model))
     assert tiny.same(adapter_state(again), adapter_state(model))
     assert lora.trainable_parameters(again).keys() == lora.trainable_parameters(model).keys()
-    torch.manual_seed(0)
     first = grown(model.train(), tokens(2, 16))
-    torch.manual_seed(0)
     assert tiny.same(grown(again.train(), tokens(2, 16)), first), "dropout comes back as well"
 
 

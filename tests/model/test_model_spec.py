@@ -37,7 +37,7 @@ def test_the_shape_these_tests_break_is_possible() -> None:
 
 
 REFUSED = {
-    "heads do not divide": ({"num_attention_heads": "5"}, "48 does not divide by 5 heads; 50 does"),
+    "heads do not divide": ({"num_attention_heads": "5"}, "48 does not divide by num_attention_heads 5; 50 does"),
     "groups do not divide": ({"num_key_value_heads": "3"}, "possible here: 1, 2, 4"),
     "more groups than heads": ({"num_key_value_heads": "8"}, "does not divide by num_key_value_heads 8"),
     "odd head": ({"head_dim": "7"}, "width 7 cannot be rotated"),

@@ -234,7 +234,7 @@ def test_changed_data_is_refused(corpus: Path, tmp_path: Path) -> None:
 # --- micro-batches --------------------------------------------------------------------------------
 
 
-def test_micro_batches_change_neither_order_nor_loss(
+def test_micro_batches_change_neither_order_nor_loss_under_dropout(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[int, list[torch.Tensor]] = {}
@@ -248,8 +248,9 @@ def test_micro_batches_change_neither_order_nor_loss(
     monkeypatch.setattr(TrainBatches, "__getitem__", noted)
     for size in (1, 2, 8):
         seen[size] = []
-        plain = ("model.dropout=0", f"pretrain.micro_batch_size={size}")
-        live(tiny.recipe(corpus, tmp_path, *SHORT, *plain), tmp_path / str(size))
+        dropping = ("model.dropout=0.1", "model.attention_dropout=0.1")
+        of_size = f"pretrain.micro_batch_size={size}"
+        live(tiny.recipe(corpus, tmp_path, *SHORT, *dropping, of_size), tmp_path / str(size))
     for size in (2, 8):
         assert all(torch.equal(a, b) for a, b in zip(seen[1], seen[size], strict=True))
         for step, (loss, norm) in tiny.losses(tmp_path / "1").items():
@@ -259,10 +260,12 @@ def test_micro_batches_change_neither_order_nor_loss(
 
 
 def test_a_run_may_go_on_with_another_micro_batch(corpus: Path, tmp_path: Path) -> None:
-    plain = (*SHORT, "model.dropout=0")
-    live(tiny.recipe(corpus, tmp_path, *plain), tmp_path / "whole")
-    assert run_with(tiny.recipe(corpus, tmp_path, *plain), tmp_path / "run", 6, tiny.kill, StepDone) is None
-    live(tiny.recipe(corpus, tmp_path, *plain, "pretrain.micro_batch_size=auto"), tmp_path / "run")
+    dropping = (*SHORT, "model.dropout=0.1")
+    live(tiny.recipe(corpus, tmp_path, *dropping), tmp_path / "whole")
+    assert (
+        run_with(tiny.recipe(corpus, tmp_path, *dropping), tmp_path / "run", 6, tiny.kill, StepDone) is None
+    )
+    live(tiny.recipe(corpus, tmp_path, *dropping, "pretrain.micro_batch_size=auto"), tmp_path / "run")
     for step, (loss, _) in tiny.losses(tmp_path / "whole").items():
         assert tiny.losses(tmp_path / "run")[step][0] == pytest.approx(loss, abs=1e-5)
 

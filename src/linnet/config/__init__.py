@@ -1,6 +1,6 @@
 """What every section of a recipe is made of, and how a bad request is told."""
 
-from linnet.config.errors import LinnetError, RequestError, RunError
+from linnet.config.errors import LinnetError, RequestError, RunError, one_line
 from linnet.config.layers import Layers, from_file, from_overrides, from_text
 from linnet.config.quantities import Length, LengthField, parse_length, share_of
 from linnet.config.section import Section, validate
@@ -16,6 +16,7 @@ __all__ = [
     "from_file",
     "from_overrides",
     "from_text",
+    "one_line",
     "parse_length",
     "share_of",
     "validate",

@@ -38,3 +38,10 @@ class RequestError(LinnetError):
 
 class RunError(LinnetError):
     """The request was right and the work failed; whatever was saved before is intact (exit code 1)."""
+
+
+def one_line(error: Exception) -> str:
+    """Any error in one line of text, for where a failure is reported and the work goes on."""
+    if isinstance(error, LinnetError):
+        return error.line()
+    return " ".join(f"{type(error).__name__}: {error}".split())

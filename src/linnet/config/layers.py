@@ -15,6 +15,8 @@ import yaml
 
 from linnet.config.errors import RequestError
 
+COMMAND_LINE = "command line, "
+
 
 def dotted(path: tuple[str, ...]) -> str:
     """`("pretrain", "data", "num_workers")` → `pretrain.data.num_workers`."""
@@ -34,10 +36,14 @@ _Loader.add_implicit_resolver(
 
 @dataclass
 class Layers:
-    """A nested mapping of values, and the place each came from."""
+    """A nested mapping of values, and the place each came from.
+
+    passed: sections that a KEY=VALUE only leads through. Its place is theirs where nothing else names them.
+    """
 
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[tuple[str, ...], str] = field(default_factory=dict)
+    passed: frozenset[tuple[str, ...]] = frozenset()
 
     def origin(self, path: tuple[str, ...]) -> str:
         """Where the value at `path`, or the nearest section around it, was written."""
@@ -48,7 +54,11 @@ class Layers:
 
     def over(self, other: Layers) -> Layers:
         """`other` laid over this: its values win, sections are merged key by key."""
-        return Layers(_merged(self.values, other.values), {**self.places, **other.places})
+        kept = other.passed & self.places.keys()
+        above = {path: where for path, where in other.places.items() if path not in kept}
+        return Layers(
+            _merged(self.values, other.values), {**self.places, **above}, self.passed | other.passed - kept
+        )
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +136,7 @@ def from_overrides(words: list[str]) -> Layers:
     layers = Layers()
     for word in words:
         key, separator, text = word.partition("=")
-        where = f"command line, {word!r}"
+        where = f"{COMMAND_LINE}{word!r}"
         if not separator or not re.fullmatch(r"[A-Za-z_][\w]*(\.[\w-]+)*", key):
             raise RequestError(
                 "this is not KEY=VALUE", where, "write for example pretrain.learning_rate=3e-4"
@@ -139,5 +149,6 @@ def from_overrides(words: list[str]) -> Layers:
         nested: Any = value
         for part in reversed(path):
             nested = {part: nested}
-        layers = layers.over(Layers(nested, {path[:n]: where for n in range(1, len(path) + 1)}))
+        upward = [path[:n] for n in range(1, len(path) + 1)]
+        layers = layers.over(Layers(nested, dict.fromkeys(upward, where), frozenset(upward[:-1])))
     return layers

@@ -9,13 +9,14 @@ would land in (`habits`), so that typing one is answered with the name that is u
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from linnet.config.errors import RequestError
-from linnet.config.layers import Layers, dotted
+from linnet.config.layers import COMMAND_LINE, Layers, dotted
 
 SectionT = TypeVar("SectionT", bound="Section")
 
@@ -59,12 +60,34 @@ def _explained(section: type[Section], layers: Layers, error: ValidationError) -
             what, mend = (f"{key}: {reason.what}" if key else reason.what), reason.mend
         else:
             what, mend = (f"{key}: {reason}" if key else str(reason)), ""
+            where = _places_named(section, path, str(reason), layers) or where
     else:
         message = first["msg"][0].lower() + first["msg"][1:]
         what, mend = f"{key}: {message}, not {first['input']!r}", ""
     if more:
         mend = f"{mend} ({more} more like this)" if mend else f"({more} more mistakes follow)"
     return RequestError(what, where, mend)
+
+
+def _places_named(section: type[Section], path: tuple[str, ...], reason: str, layers: Layers) -> str:
+    """Where the values were written that a rule of the section at `path` names in its reason.
+
+    A rule over several values fails for the whole section, and which of them conflict only its reason says.
+    """
+    parent = _section_at(section, path)
+    if parent is None:
+        return ""
+    places = []
+    for word in re.findall(r"[A-Za-z_][\w.]*\w", reason):
+        inner = (*path, *word.split("."))
+        if inner[len(path)] not in parent.model_fields or inner not in layers.places:
+            continue
+        # At the top "a model to begin with" is not the section of that name.
+        if path or "." in word or inner_section(parent.model_fields[word].annotation) is None:
+            places.append(layers.origin(inner))
+    files = [place for place in dict.fromkeys(places) if not place.startswith(COMMAND_LINE)]
+    typed = [place.removeprefix(COMMAND_LINE) for place in dict.fromkeys(places) if place not in files]
+    return " and ".join([*files, *([COMMAND_LINE + " and ".join(typed)] if typed else [])])
 
 
 def _meant(section: type[Section], path: tuple[str, ...]) -> str:

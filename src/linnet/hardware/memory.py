@@ -71,12 +71,16 @@ def reset_gpu_peak() -> None:
 
 
 def gpu_utilization() -> float | None:
-    """Percent of the last moments in which the GPU was busy; None without CUDA or without pynvml."""
+    """Percent of the last moments in which the GPU was busy; None where it cannot be told.
+
+    The libraries that tell it (pynvml, amdsmi) raise errors of their own, where a GPU is divided or a
+    driver does not support it.
+    """
     import torch
 
     if not torch.cuda.is_available():
         return None
     try:
         return float(torch.cuda.utilization())
-    except (ImportError, RuntimeError):
+    except Exception:
         return None

@@ -1,11 +1,12 @@
 """Attention paths: the same function computed by different kernels.
 
 Every path takes queries, keys and values as [B, T, heads, head], a mask in the form the
-path wants, and a dropout probability, and returns [B, T, heads, head]. Every path is causal,
-also with the mask None. Which path is used is set on the model from outside (`use_attention`);
+path wants, and what drops attention weights (None: nothing), and returns [B, T, heads, head]. Every path
+is causal, also with the mask None. Which path is used is set on the model from outside (`use_attention`);
 each is tested against one reference.
 
 - `sdpa`: torch's scaled dot product attention; documents through a dense boolean mask. Everywhere.
+  With attention dropout it is `eager`: the fused kernels draw masks that depend on the whole batch.
 - `eager`: the formula as it stands, softmax in FP32. Compiled, it is the fastest on a CPU for short
   sequences; its memory grows with the square of the length.
 - `flex`: torch's flex_attention; documents through a block mask. CUDA (no backward on CPU).
@@ -38,25 +39,27 @@ class Lengths:
 
 
 Mask = Any  # None (causal), a boolean [B, 1, T, S], a BlockMask, or Lengths: whatever the path's builder made
-Attend = Callable[[Tensor, Tensor, Tensor, Mask, float], Tensor]
+Drop = Callable[[Tensor], Tensor]  # weights [B, heads, T, S] → the same with some of them dropped
+Attend = Callable[[Tensor, Tensor, Tensor, Mask, Drop | None], Tensor]
 
 
-def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
+def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: Drop | None) -> Tensor:
     """torch's fused attention; `mask` is boolean [B, 1, T, S] (True: may attend) or None for causal."""
+    if dropout:
+        return eager(q, k, v, mask, dropout)
     grouped = {"enable_gqa": True} if q.shape[2] != k.shape[2] else {}
     y = F.scaled_dot_product_attention(
         q.transpose(1, 2),
         k.transpose(1, 2),
         v.transpose(1, 2),
         attn_mask=mask,
-        dropout_p=dropout,
         is_causal=mask is None,
         **grouped,
     )
     return y.transpose(1, 2)
 
 
-def eager(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
+def eager(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: Drop | None) -> Tensor:
     """softmax(q kᵀ / sqrt(head)) v, written out, softmax in FP32 or above; `mask` as for `sdpa`."""
     length, groups = q.shape[1], q.shape[2] // k.shape[2]
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [B, heads, T, head]
@@ -68,7 +71,7 @@ def eager(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor
     # Scaled before the product: FP16 ends at 65,504, which unscaled scores can pass.
     scores = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).to(wide)
     weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(q.dtype)
-    return (F.dropout(weights, dropout) @ v).transpose(1, 2)
+    return ((dropout(weights) if dropout else weights) @ v).transpose(1, 2)
 
 
 def document_mask(documents: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -80,7 +83,7 @@ def document_mask(documents: Tensor, lengths: Tensor | None = None) -> Tensor:
     return same.tril().unsqueeze(1)
 
 
-def flex(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
+def flex(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: Drop | None) -> Tensor:
     """torch's flex_attention; `mask` is a BlockMask. Attention dropout has no place in this kernel."""
     from torch.nn.attention.flex_attention import flex_attention
 
@@ -131,7 +134,7 @@ def _varlen() -> Attend:
 
     told = "enable_gqa" in inspect.signature(varlen_attn).parameters
 
-    def varlen(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float) -> Tensor:
+    def varlen(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: Drop | None) -> Tensor:
         _no_dropout(dropout, "varlen")
         rows, length, heads, head = q.shape
         lengths = whole_rows(rows, length, q.device) if mask is None else mask
@@ -173,7 +176,7 @@ def whole_rows(rows: int, length: int, device: torch.device) -> Lengths:
     return Lengths(torch.arange(0, (rows + 1) * length, length, dtype=torch.int32, device=device), length)
 
 
-def _no_dropout(dropout: float, path: str) -> None:
+def _no_dropout(dropout: Drop | None, path: str) -> None:
     if dropout:
         raise RequestError(
             f"the {path} attention path has no attention dropout",

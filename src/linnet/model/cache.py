@@ -153,9 +153,9 @@ class KVCache:
             if queries.shape[1] == 1:
                 # Query heads that share a key head stand as tokens do, and it is read once for them all.
                 grouped = queries.unflatten(2, (k.shape[2], -1)).squeeze(1).transpose(1, 2)
-                found = sdpa(grouped, k, v, mask, 0.0).transpose(1, 2).flatten(1, 2)
+                found = sdpa(grouped, k, v, mask, None).transpose(1, 2).flatten(1, 2)
             else:
-                found = sdpa(queries, k, v, mask, 0.0).flatten(0, 1)
+                found = sdpa(queries, k, v, mask, None).flatten(0, 1)
             parts.append(found)
         return torch.cat(parts)
 

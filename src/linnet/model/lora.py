@@ -7,9 +7,9 @@ and one dropout mask. rsLoRA (Kalajdzievski 2023) scales by alpha/sqrt(r) instea
 al. 2024) learns the length of each output's weights apart from their direction.
 
 A linear keeps its names when it is adapted, and the pair is its child `adapter`. Pairs are FP32 masters
-like every weight here, cast where they are used; dropout draws from torch's own generator, which an
-engine seeds with (seed, step, row). What is not here: adapters on embeddings and on the head. The head is
-a matrix that a loss reads in chunks, and a tied one would come apart from its embeddings.
+like every weight here, cast where they are used; dropout masks belong to rows (`model/dropout.py`). What
+is not here: adapters on embeddings and on the head. The head is a matrix that a loss reads in chunks, and a
+tied one would come apart from its embeddings.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from linnet.config import RequestError
+from linnet.model.dropout import Dropout
 from linnet.model.lora_settings import LoraSettings, stock_linears, targets
 from linnet.model.transformer import Linear, Transformer
 
@@ -38,20 +39,13 @@ class Adapter(nn.Module):
     def __init__(self, name: str, parts: list[Linear], settings: LoraSettings) -> None:
         super().__init__()
         device, outputs = parts[0].weight.device, sum(part.out_features for part in parts)
-        self.name, self.parts, self.settings = name, len(parts), settings
+        self.name, self.settings = name, settings
         self.lora_A = nn.Parameter(torch.zeros(settings.r, parts[0].in_features, device=device))
         self.lora_B = nn.Parameter(torch.zeros(outputs, settings.r, device=device))
         lengths = [torch.linalg.norm(part.weight.detach().float(), dim=1) for part in parts]
         self.lora_magnitude_vector = nn.Parameter(torch.cat(lengths)) if settings.use_dora else None
-        self.scaling, self.rate = settings.scaling, settings.lora_dropout
-        self.dropout = nn.Dropout(self.rate) if self.rate else nn.Identity()
-        self.enabled = True
-        self._mask: Tensor | None = None
-
-    @property
-    def dropping(self) -> bool:
-        """Whether what it reads differs from what the linear reads."""
-        return self.training and self.rate > 0
+        self.scaling = settings.scaling
+        self.dropout, self.enabled = Dropout(settings.lora_dropout), True
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator) -> None:
@@ -63,18 +57,6 @@ class Adapter(nn.Module):
             nn.init.kaiming_uniform_(drawn, a=5**0.5, generator=generator)
         self.lora_A.copy_(drawn)
 
-    def seen(self, x: Tensor, part: int) -> Tensor:
-        """drop(x), under one mask for all parts: the first draws it (and nothing of the graph is kept)."""
-        if not self.dropping or self.parts == 1:
-            return self.dropout(x)
-        if part == 0:
-            self._mask = F.dropout(torch.ones_like(x), self.rate)
-        assert self._mask is not None
-        y = x * self._mask
-        if part == self.parts - 1:
-            self._mask = None
-        return y
-
 
 class LoraLinear(Linear):
     """A linear, or some rows of a stock one, with an adapter beside it.
@@ -83,24 +65,24 @@ class LoraLinear(Linear):
         linear: gives its parameters and precision. rows: which of the adapter's outputs are this one's.
     """
 
-    def __init__(self, linear: Linear, adapter: Adapter, part: int, rows: slice) -> None:
+    def __init__(self, linear: Linear, adapter: Adapter, rows: slice) -> None:
         with torch.device("meta"):
             super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None)
         self.weight, self.bias = linear.weight, linear.bias
         self.compute_dtype = linear.compute_dtype
-        self.adapter, self.part, self.rows = adapter, part, rows
+        self.adapter, self.rows = adapter, rows
 
     def forward(self, x: Tensor) -> Tensor:
         y, adapter, dtype = super().forward(x), self.adapter, self.compute_dtype
         if not adapter.enabled:
             return y
-        seen = adapter.seen(x.to(dtype), self.part)
+        seen = adapter.dropout(x.to(dtype))
         low = F.linear(seen, adapter.lora_A.to(dtype)) * adapter.scaling
         change = F.linear(low, adapter.lora_B[self.rows].to(dtype))
         if adapter.lora_magnitude_vector is None:
             return y + change
         # The frozen product of what the adapter saw, without the bias: DoRA scales weights, not biases.
-        if adapter.dropping:
+        if adapter.dropout.active:
             frozen = F.linear(seen, self.weight.to(dtype))
         else:
             frozen = y if self.bias is None else y - self.bias.to(dtype)
@@ -173,9 +155,9 @@ def attach(
             assert all(isinstance(part, Linear) for part in parts)
             made[name] = Adapter(name, parts, plan[name]).train(model.training)  # type: ignore[arg-type]
             start = 0
-            for index, (place, part) in enumerate(zip(ours, parts, strict=True)):
+            for place, part in zip(ours, parts, strict=True):
                 rows = slice(start, start := start + part.out_features)  # type: ignore[operator, assignment]
-                adapted = LoraLinear(part, made[name], index, rows)  # type: ignore[arg-type]
+                adapted = LoraLinear(part, made[name], rows)  # type: ignore[arg-type]
                 model.set_submodule(place, adapted.train(model.training))
     return made
 

@@ -126,7 +126,7 @@ class ModelSpec(Section):
         heads, kv = self.num_attention_heads, self.key_value_heads
         if self.head_dim is None and self.hidden_size % heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size} does not divide by {heads} heads; "
+                f"hidden_size {self.hidden_size} does not divide by num_attention_heads {heads}; "
                 f"{_nearest(self.hidden_size, heads)} does"
             )
         if heads % kv:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from linnet.model.attention import Attend, Mask, Path, attention_path, sdpa, whole_mask
 from linnet.model.cache import KVCache
+from linnet.model.dropout import Dropout
 from linnet.model.spec import ModelSpec
 
 Rotation = tuple[Tensor, Tensor]  # cosine and sine, each [T, 1, head] or [B, T, 1, head]
@@ -83,7 +84,7 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(head, spec.norm_eps) if spec.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(head, spec.norm_eps) if spec.qk_norm else nn.Identity()
         self.position = rotate if spec.uses_rope(layer) else unrotated
-        self.head, self.dropout = head, spec.attention_dropout
+        self.head, self.dropout = head, Dropout(spec.attention_dropout)
         self.attend: Attend = sdpa
 
     def forward(
@@ -95,9 +96,9 @@ class Attention(nn.Module):
         k = self.position(self.k_norm(self.k_proj(x).view(heads)), rotation)
         v = self.v_proj(x).view(heads)
         if cache is None:
-            y = self.attend(q, k, v, mask, self.dropout if self.training else 0.0)
+            y = self.attend(q, k, v, mask, self.dropout if self.dropout.active else None)
         else:
-            y = sdpa(q, *cache.extend(layer, k, v), mask, 0.0)
+            y = sdpa(q, *cache.extend(layer, k, v), mask, None)
         return self.o_proj(y.reshape(rows, length, -1))
 
 
@@ -142,13 +143,14 @@ class Block(nn.Module):
         self.self_attn = Attention(spec, layer)
         self.post_attention_layernorm = _norm(spec)
         self.mlp = GatedMLP(spec) if spec.gated_mlp else GeluMLP(spec)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.resid_attn_dropout, self.resid_mlp_dropout = Dropout(spec.dropout), Dropout(spec.dropout)
 
     def forward(
         self, x: Tensor, rotation: Rotation, mask: Mask, cache: KVCache | None = None, layer: int = 0
     ) -> Tensor:
-        x = x + self.dropout(self.self_attn(self.input_layernorm(x), rotation, mask, cache, layer))
-        return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        seen = self.input_layernorm(x)
+        x = x + self.resid_attn_dropout(self.self_attn(seen, rotation, mask, cache, layer))
+        return x + self.resid_mlp_dropout(self.mlp(self.post_attention_layernorm(x)))
 
 
 def run_block(block: nn.Module, x: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
@@ -175,7 +177,7 @@ class Transformer(nn.Module):
         self.lm_head = (
             None if spec.tie_word_embeddings else Linear(spec.hidden_size, spec.vocab_size, bias=False)
         )
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.embedding_scale = spec.hidden_size**0.5 if spec.scale_embeddings else 1.0
         self.run_block = run_block
         self.use_attention("sdpa")

@@ -54,7 +54,7 @@ class Asked:
 
     def prompts(self, words: Sequence[str]) -> list[list[int]]:
         """What a user says, as the model reads it."""
-        return [self.renderer.encoder.prompt([{"role": "user", "content": word}]) for word in words]
+        return user_prompts(self.renderer, words)
 
     def look_over(self, examples: Sequence[Example], show: Show) -> None:
         """Count what is about to be learned, show some of it, and refuse what is beyond the limits."""
@@ -126,6 +126,11 @@ def ask(recipe: Recipe, name: StageName, start: Start, room: int = 0) -> Asked:
     choices = _choices(recipe, name, renderer.max_length + room, start)
     items = stage_items(recipe, name)
     return Asked(recipe, name, stage, start, choices, renderer.tokenizer, renderer, items)
+
+
+def user_prompts(renderer: Renderer, words: Sequence[str]) -> list[list[int]]:
+    """What a user says, as the model reads it."""
+    return [renderer.encoder.prompt([{"role": "user", "content": word}]) for word in words]
 
 
 def renderer_of(recipe: Recipe, name: StageName, start: Start, room: int = 0) -> Renderer:

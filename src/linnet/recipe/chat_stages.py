@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from linnet.config import RequestError
 from linnet.data.conversations.preflight import look_over
 from linnet.data.conversations.reading import rows
@@ -9,12 +11,13 @@ from linnet.data.shards.ready import places_of
 from linnet.data.sources.files import files_of
 from linnet.evaluate.suites import is_harmful
 from linnet.model import lora
-from linnet.recipe.asked import renderer_of
+from linnet.recipe.asked import renderer_of, user_prompts
 from linnet.recipe.conversations import prepare_conversations
 from linnet.recipe.items import KINDS, first_items
 from linnet.recipe.pairs import prepare_pairs
 from linnet.recipe.recipe import Recipe
 from linnet.recipe.rewards import prepare_problems, resolved
+from linnet.recipe.sampling import check_prompts, document_prompts
 from linnet.recipe.stages import ChatStage, RewardStage, SafetyStage, StageName
 from linnet.recipe.starts import check_start
 from linnet.recipe.work import Show, Start, Work
@@ -58,12 +61,14 @@ def check_ahead(recipe: Recipe, name: StageName, start: Start) -> Start:
         for source in (*stage.data.all_sources, *stage.data.validation_sources):
             if source.title not in ready:
                 files_of(source)
+        check_prompts(name, stage, start.spec, partial(document_prompts, start.tokenizer))
         return start
     items = first_items(recipe, name)
     if name == "rlvr":
         resolved(stage, items)
         assert isinstance(stage, RewardStage)
-        renderer_of(recipe, name, start, stage.max_completion_length)
+        renderer = renderer_of(recipe, name, start, stage.max_completion_length)
+        check_prompts(name, stage, start.spec, partial(user_prompts, renderer))
         return start
     if isinstance(stage, SafetyStage) and stage.gate and not any(is_harmful(item.columns) for item in items):
         raise RequestError(
@@ -74,6 +79,7 @@ def check_ahead(recipe: Recipe, name: StageName, start: Start) -> Start:
         for source in stage.evaluation:
             next(rows(source), None)
     renderer = renderer_of(recipe, name, start)
+    check_prompts(name, stage, start.spec, partial(user_prompts, renderer))
     render = renderer.pairs if KINDS[name] == "pair" else renderer.conversations
     look_over((), renderer, items, render(items)).check(stage.preflight, f"{name}.data")  # type: ignore[arg-type]
     return start

@@ -18,6 +18,7 @@ from linnet.model import Transformer, flops_per_token
 from linnet.objectives import NextToken
 from linnet.recipe.parts import fitting_tokenizer
 from linnet.recipe.recipe import Recipe, document_stage
+from linnet.recipe.sampling import document_prompts
 from linnet.recipe.stages import PretrainStage, StageName
 from linnet.recipe.work import Equipped, Start
 from linnet.text import Tokenizer
@@ -63,7 +64,7 @@ class DocumentWork:
 
     def prompts(self, words: Sequence[str]) -> list[list[int]]:
         """Beginnings of documents."""
-        return [self.tokenizer.encode_prompt(word) for word in words]
+        return document_prompts(self.tokenizer, words)
 
     def close(self) -> None:
         """End streams."""

@@ -10,12 +10,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from linnet.config import RequestError, RunError
+from linnet.config import RequestError, RunError, one_line
 from linnet.data.shards.progress import Progress as BuildObserver
 from linnet.data.sources.hub import commits, pin
 from linnet.evaluate.scoreboard import StageScores
 from linnet.hardware import describe, peak_flops
-from linnet.infer import Generator, SamplingSettings
 from linnet.model import (
     Transformer,
     count_parameters,
@@ -30,14 +29,15 @@ from linnet.recipe.chat_stages import check_ahead, prepare
 from linnet.recipe.documents import prepare_documents
 from linnet.recipe.folder import RunFolder
 from linnet.recipe.recipe import Recipe, as_yaml
-from linnet.recipe.scores import Scorer, check_gates
+from linnet.recipe.sampling import check_prompts, sampler
+from linnet.recipe.scores import Scorer, check_gates, gated
 from linnet.recipe.stages import AnyStage, ChatStage, StageName
 from linnet.recipe.starts import chosen_start, first_start
 from linnet.recipe.work import Show, Start, Work
 from linnet.train import Checkpoint, Meter, Outcome, Trainer, verify
 from linnet.train.engines import LocalEngine
 
-SAMPLE_TEMPERATURE, SAMPLE_TOP_K = 0.8, 50
+_AGAIN = "the same command measures it again"
 
 
 def live(
@@ -92,7 +92,7 @@ def live(
                     run.keep_commits(commits())
                 if outcome == "stopped":
                     return outcome
-            life.check_all_gates()
+            life.measure_rest(observers, only)
         finally:
             observers.close()
         _draw(run, run.curves, None)
@@ -115,6 +115,7 @@ class _Life:
     def __init__(self, recipe: Recipe, run: RunFolder, on_build: BuildObserver | None, show: Show) -> None:
         self.recipe, self.run, self.on_build, self.show = recipe, run, on_build, show
         self.scorer = Scorer(recipe, on_build)
+        self.unmeasured: dict[str, str] = {}  # what failed while a stage was measured
 
     def number(self, name: StageName) -> int:
         """A stage's number in the run folder; from 1."""
@@ -170,10 +171,18 @@ class _Life:
 
     def prepared(self, name: StageName) -> Work:
         """A stage's work, from the model that it begins with."""
-        start = self.start(name)
-        if isinstance(self.recipe.stage(name), ChatStage):
-            return prepare(self.recipe, name, start, self.show)
-        return prepare_documents(self.recipe, name, start, self.on_build)
+        start, stage = self.start(name), self.recipe.stage(name)
+        work: Work
+        if isinstance(stage, ChatStage):
+            work = prepare(self.recipe, name, start, self.show)
+        else:
+            work = prepare_documents(self.recipe, name, start, self.on_build)
+        try:
+            check_prompts(name, stage, start.spec, work.prompts)
+        except RequestError:
+            work.close()
+            raise
+        return work
 
     def measure_start(self, observe: Observer) -> None:
         """Measure the model that a life begins with, where it does not begin with fresh weights."""
@@ -189,28 +198,61 @@ class _Life:
         """Train a stage from its latest checkpoint, measure what came of it, and check the gates."""
         stage = self.recipe.stage(name)
         outcome = self._train(name, stage, work, observe)
-        if len(self.recipe.life) > 1:
-            _draw(self.run, self.folder(name) / "curves.png", name)
         if outcome != "stopped":
             self.run.keep_end(self.number(name), name, str(stage.duration), outcome)
+        if len(self.recipe.life) > 1:
+            try:
+                _draw(self.run, self.folder(name) / "curves.png", name)
+                _draw(self.run, self.run.curves, None)
+            except RunError as error:
+                observe(Anomaly(work.total_steps, error.line()))
         if outcome != "stopped" and self.scorer.wanted:
             chosen = self.run.checkpoints(self.number(name), name).chosen(stage.hand_on)
             self._score(name, self.folder(name), chosen.model_folder, chosen.step, observe)
         return outcome
 
     def _score(self, title: str, folder: Path, model: Path, step: int, observe: Observer) -> None:
+        """Measure a model and check its gates. Where no gate needs the scores, a failure is an anomaly.
+
+        Raises:
+            RunError: a gate is not passed, or cannot be told.
+        """
         before = StageScores.load(folder)
-        if before is None or before.step != step:
-            scores = self.scorer.measure(title, model, step)
-            scores.save(folder)
-            observe(Scored(step, {f"score/{s.suite}": s.rate.value for s in scores.scores}, stage=title))
-        self.run.write_scoreboard(self.recipe.life)
+        try:
+            if before is None or before.step != step:
+                scores = self.scorer.measure(title, model, step)
+                scores.save(folder)
+                observe(Scored(step, {f"score/{s.suite}": s.rate.value for s in scores.scores}, stage=title))
+            self.run.write_scoreboard(self.recipe.life)
+        except Exception as error:
+            what = f"{title} could not be measured ({one_line(error)})"
+            if gated(self.recipe, title):
+                raise RunError(what, str(folder), f"{title} is trained and saved; {_AGAIN}") from None
+            if step:
+                self.unmeasured[title] = what
+            observe(Anomaly(step, f"{what}; the run goes on"))
+            return
         check_gates(self.recipe, self.run, title)
 
-    def check_all_gates(self) -> None:
-        """A life that was stopped at a gate does not pass it by being run again."""
+    def measure_rest(self, observe: Observer, only: str | None) -> None:
+        """Measure the stages whose scores an earlier failure left out, and check every gate.
+
+        A life that was stopped at a gate does not pass it by being run again.
+
+        Raises:
+            RunError: a gate is not passed, or a stage still cannot be measured.
+        """
+        begun = self.run.begun(self.recipe.life)
+        for name in begun if self.scorer.wanted and only is None else ():
+            folder = self.folder(name)
+            if name in self.unmeasured or StageScores.load(folder) is not None:
+                continue
+            chosen = self.run.checkpoints(self.number(name), name).chosen(self.recipe.stage(name).hand_on)
+            self._score(name, folder, chosen.model_folder, chosen.step, observe)
         for name in self.recipe.life:
             check_gates(self.recipe, self.run, name)
+        for title, what in self.unmeasured.items():
+            raise RunError(what, str(self.run.path), f"{title} is trained and saved; {_AGAIN}")
 
     def _train(self, name: StageName, stage: AnyStage, work: Work, observe: Observer) -> Outcome:
         checkpoints = self.run.checkpoints(self.number(name), name)
@@ -238,7 +280,7 @@ class _Life:
             data_fingerprint=work.fingerprint,
             workers=stage.data.num_workers,
             pin_memory=choices.device.value == "cuda",
-            sampler=_sampler(model, stage, work),
+            sampler=sampler(model, stage, work),
             facts={
                 "stage": name,
                 "recipe": self.recipe.name,
@@ -264,24 +306,6 @@ class _Life:
         if latest:
             trainer.resume(latest)
         return trainer.run()
-
-
-def _sampler(model: Transformer, stage: AnyStage, work: Work) -> Callable[[], list[tuple[str, str]]] | None:
-    """Writes text after the stage's sample prompts."""
-    words = list(stage.sample_prompts)
-    if not stage.sample_tokens or not words:
-        return None
-    generator = Generator(model, work.tokenizer)
-    settings = SamplingSettings(
-        max_new_tokens=stage.sample_tokens, temperature=SAMPLE_TEMPERATURE, top_k=SAMPLE_TOP_K
-    )
-    ids = work.prompts(words)
-    shown = [f"{word} → " for word in words] if isinstance(stage, ChatStage) else words
-
-    def sample() -> list[tuple[str, str]]:
-        return [(p, done.text) for p, done in zip(shown, generator.generate(ids, settings), strict=True)]
-
-    return sample
 
 
 def _model(recipe: Recipe, stage: AnyStage, start: Start, latest: Checkpoint | None) -> Transformer:

@@ -190,17 +190,22 @@ def _labelled(prompt: Turns, columns: Mapping[str, Any]) -> tuple[Turns, bool] |
 # --- gates ---------------------------------------------------------------------------------------------
 
 
+def gated(recipe: Recipe, stage: str) -> bool:
+    """Whether the model that a stage trains has to pass the gate of `safety`."""
+    life = [*map(str, recipe.life)]
+    if recipe.safety is None or not recipe.safety.gate or not {stage, "safety"} <= {*life}:
+        return False
+    return life.index(stage) >= life.index("safety")
+
+
 def check_gates(recipe: Recipe, run: RunFolder, stage: str) -> None:
     """Stop a life whose model no longer declines what it should, or declines what it should not.
 
     Raises:
         RunError: says which figure, of what stage, and what to do; all is saved.
     """
-    safety = recipe.safety
-    life = [*map(str, recipe.life)]
-    if safety is None or not safety.gate or not {stage, "safety"} <= {*life}:
-        return
-    if life.index(stage) < life.index("safety"):
+    safety, life = recipe.safety, [*map(str, recipe.life)]
+    if safety is None or not gated(recipe, stage):
         return
     scores = StageScores.load(run.stage(life.index(stage) + 1, stage))
     if scores is None:

@@ -112,9 +112,11 @@ class TrainSettings(Section):
         """
         warmup, decay = share_of(self.warmup_steps, total), share_of(self.decay_steps, total)
         if warmup > total:
-            raise ValueError(f"warmup_steps {warmup} is longer than the run of {total} steps; shorten it")
+            raise ValueError(
+                f"warmup_steps {warmup} is longer than the run of {total} steps; shorten it or raise duration"
+            )
         if self.lr_scheduler_type == "wsd" and warmup + decay > total:
             raise ValueError(
                 f"warmup_steps {warmup} and decay_steps {decay} are longer than the run of {total} steps; "
-                f"decay_steps can be at most {total - warmup}"
+                f"decay_steps can be at most {total - warmup} in that duration"
             )

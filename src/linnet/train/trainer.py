@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from linnet.config import LinnetError, RequestError, RunError
+from linnet.config import LinnetError, RequestError, RunError, one_line
 from linnet.data.batches import Batch, Batches
 from linnet.objectives import Objective
 from linnet.observe import Anomaly, Evaluated, Observer, Resumed, RunEnded, Sampled, Saved, StepDone
@@ -95,12 +95,23 @@ class Trainer:
                 self.observe(RunEnded(self.progress.step, f"failed: {error}", time.perf_counter() - began))
                 raise RunError(error.what, error.where, lost.mend(self.progress.step)) from None
             except BaseException as error:
+                if isinstance(error, Exception):
+                    self._keep()
                 self.observe(RunEnded(self.progress.step, f"failed: {error}", time.perf_counter() - began))
                 raise
             if not self._is_saved():
                 self.save()
         self.observe(RunEnded(self.progress.step, outcome, time.perf_counter() - began))
         return outcome
+
+    def _keep(self) -> None:
+        """After a failure, save the steps since the last checkpoint, where weights and progress agree."""
+        if not self._between_steps or self._is_saved():
+            return
+        try:
+            self.save()
+        except Exception as error:  # the first failure is the one to report
+            self.observe(Anomaly(self.progress.step, f"the last steps could not be saved: {one_line(error)}"))
 
     def _loop(self, stop: StopSignals) -> Outcome:
         at = self.progress
@@ -135,6 +146,7 @@ class Trainer:
             batch = self.objective.prepare(self.engine.model, batch, at.step, partial(stop_where, stop))
             terms = self.engine.accumulate(self.objective, batch, at.step, stop)
             learning_rate = rate(at.step)
+            self._between_steps = False
             update = self.engine.update(terms, learning_rate)
             self._count(batch, terms, update, learning_rate)
 
@@ -190,6 +202,7 @@ class Trainer:
                     f"{SKIPPED_IN_A_ROW} steps in a row had a loss or gradients that are not finite", "",
                     "lower learning_rate or use hardware.precision=bf16; the last checkpoint is intact",
                 )  # fmt: skip
+        self._between_steps = True
         if not terms.counted:
             self.observe(Anomaly(at.step, f"no token of step {at.step} is counted; it taught nothing"))
         means = terms.means()
@@ -224,14 +237,25 @@ class Trainer:
                 at.best_step = at.step if self.settings.keep_best else None
             else:
                 at.evaluations_since_best += 1
-            self.observe(Evaluated(at.step, found.metrics))
         at.evaluated_at, self._saved_step = at.step, -1  # a checkpoint of this step does not know of it yet
-        if self.sampler is not None:
-            for prompt, text in self.sampler():
-                self.observe(Sampled(at.step, prompt, text))
+        if self.validation is not None:
+            self.observe(Evaluated(at.step, found.metrics))
+        self._show_samples()
         self.meter.start()
         return found.score
 
+    def _show_samples(self) -> None:
+        if self.sampler is None:
+            return
+        try:
+            samples = self.sampler()
+        except Exception as error:  # text for a person to read is no reason to lose a run
+            self.observe(Anomaly(self.progress.step, f"no samples were drawn: {one_line(error)}"))
+            return
+        for prompt, text in samples:
+            self.observe(Sampled(self.progress.step, prompt, text))
+
+    _between_steps: bool = True  # weights, optimizer and progress are of one step
     _saved_step: int = -1
     _saved_at: float = field(default_factory=time.monotonic)
 

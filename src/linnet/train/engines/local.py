@@ -14,6 +14,7 @@ from linnet.config import RunError
 from linnet.data.batches import Batch
 from linnet.hardware import Choices
 from linnet.model import Transformer
+from linnet.model.dropout import row_keys, seed_rows
 from linnet.objectives import Objective
 from linnet.train.engines.engine import StopRequested, Terms, Update
 from linnet.train.engines.microbatch import micro_batch_size
@@ -74,6 +75,8 @@ class LocalEngine:
         self.model.train()
         counted = objective.counted(batch)
         weight = self.scale.value / max(1, counted)
+        # Dropout is a function of (seed, step, row) and not of a stream, so there is no state to save.
+        keys = row_keys(self.model, draw_seed(self.seed, step), len(batch.tokens))
         total = torch.zeros((), dtype=torch.float64 if self.device.type != "mps" else torch.float32)
         total = total.to(self.device)
         measures: dict[str, Tensor] = {}
@@ -81,9 +84,9 @@ class LocalEngine:
             if interrupted():
                 self._forget_gradients()
                 raise StopRequested
-            # Dropout is drawn from (seed, step, row) and not from a stream, so there is no state to save.
-            torch.manual_seed(draw_seed(self.seed, step, start))
             part = batch.rows(start, start + self.micro_batch_size).to(self.device)
+            first = start * batch.group
+            seed_rows(self.model, keys[:, first : first + len(part.tokens)].to(self.device))
             loss = objective.loss(self.model, part)
             (loss.sum * weight).backward()
             total += loss.sum.detach()
