@@ -172,7 +172,7 @@ class _Life:
         """A stage's work, from the model that it begins with."""
         start = self.start(name)
         if isinstance(self.recipe.stage(name), ChatStage):
-            return prepare(self.recipe, name, start, self.show)
+            return prepare(self.recipe, name, start, self.show, self.on_build)
         return prepare_documents(self.recipe, name, start, self.on_build)
 
     def measure_start(self, observe: Observer) -> None:
