@@ -12,7 +12,7 @@ from linnet.data.world import chat, games, requests
 from linnet.data.world.chat import Turn
 from linnet.data.world.draw import Draw, check_split
 
-_EXCHANGES = (1, 1, 1, 2, 2, 3, 4, 5)
+_EXCHANGES = (1, 1, 2, 3, 4, 5)
 _LONGEST = 30  # words of an exchange that is not the only one
 _SHARED = 6  # words that a conversation comes back to
 
@@ -49,8 +49,8 @@ def instruction(split: str, seed: int, i: int) -> dict[str, Any]:
 
 
 def request(split: str, seed: int, i: int) -> dict[str, Any]:
-    """Request `i` (see `requests.request`); half of the pairs are asked after one or two other exchanges."""
+    """Request `i` (see `requests.request`); a third of the pairs are asked after one or two other exchanges."""
     made = requests.request(split, seed, i)
     draw = Draw("before a request", split, seed, i // 2)
-    before = exchanges(split, draw, draw.between(1, 2)) if draw.chance(0.5) else []
+    before = exchanges(split, draw, draw.between(1, 2)) if draw.chance(1 / 3) else []
     return {**made, "messages": [*messages(before), *made["messages"]]}
