@@ -1,5 +1,8 @@
 """A recipe's whole life with several seeds: what each stage came to on held-out items, and how long it took.
 
+Where it learns the built-in world's conversations, the model of every stage after instruction tuning is talked with
+as well: four held-out questions after each other, each asked after the model's own answers to those before it.
+
     python benchmarks/life.py [quickstart] [--seeds 1337 1338 1339] [--runs DIR] [--out FILE.md] [KEY=VALUE ...]
 
 A run that is there already is not run again. The table shows the mean over seeds and, in brackets, the least and
@@ -34,6 +37,56 @@ def live(recipe: str, seed: int, folder: Path, overrides: list[str]) -> float:
     return max(times) - min(times)
 
 
+TURNS, TALKS = 4, 128
+
+
+def talk(model_folder: Path, chat: Any) -> list[float]:
+    """The share of right answers at each turn of held-out conversations."""
+    from linnet.data.world import talks
+    from linnet.data.world.draw import Draw
+    from linnet.evaluate.answers import matches
+    from linnet.evaluate.suites import answer_all
+    from linnet.infer import load_generator
+
+    model = load_generator(model_folder, device="cpu", dtype=torch.float32)
+    asked = [talks.exchanges("test", Draw("talk", number), TURNS) for number in range(TALKS)]
+    said: list[list[dict[str, Any]]] = [[] for _ in asked]
+    shares = []
+    for turn in range(TURNS):
+        for before, questions in zip(said, asked, strict=True):
+            before.append({"role": "user", "content": questions[turn]["user"]})
+        answers = answer_all(model, [tuple(before) for before in said], chat, 40)
+        right = []
+        for before, questions, answer in zip(said, asked, answers, strict=True):
+            before.append({"role": "assistant", "content": answer or ""})
+            exchange = questions[turn]
+            if exchange["answer"] is not None:
+                right.append(matches(answer or "", exchange["assistant"], exchange["answer"]))
+        shares.append(sum(right) / len(right))
+    return shares
+
+
+def talked(folder: Path) -> dict[str, dict[str, Any]]:
+    """The right answers at each turn, by stage, in the form of a scoreboard's stages; kept in the run's folder."""
+    from linnet.infer import find_model
+    from linnet.recipe import load_recipe
+
+    kept = folder / "turns.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    recipe = load_recipe(str(folder / "recipe.yaml"))
+    if recipe.sft is None or all(source.builtin is None for source in recipe.sft.data.sources):
+        return {}
+    found = {}
+    for stage in recipe.life[recipe.life.index("sft") :]:
+        (place,) = (folder / "stages").glob(f"*-{stage}")
+        last = sorted((place / "checkpoints").glob("step-*"))[-1]
+        shares = talk(find_model(last), recipe.sft.chat)
+        found[stage] = {f"turn {n}/exact_match": {"value": s, "n": TALKS} for n, s in enumerate(shares, 1)}
+    kept.write_text(json.dumps(found))
+    return found
+
+
 def cell(values: list[float], percent: bool) -> str:
     """Mean, least and most."""
     shown = [
@@ -51,6 +104,7 @@ def page(recipe: str, boards: list[dict[str, Any]], seconds: list[float], seeds:
 
     stages = list(boards[0]["stages"])
     suites = list(dict.fromkeys(suite for stage in stages for suite in boards[0]["stages"][stage]))
+    shown = {(s, x): [b["stages"][s].get(x, {}).get("value") for b in boards] for s in stages for x in suites}
     lines = [
         f"# A whole life: {recipe}", "",
         f"{date.today()}, {describe(detect())}, Python {platform.python_version()}, torch {torch.__version__}, "
@@ -62,10 +116,9 @@ def page(recipe: str, boards: list[dict[str, Any]], seconds: list[float], seeds:
     ]  # fmt: skip
     for suite in suites:
         cells = [
-            cell(
-                [board["stages"][stage][suite]["value"] for board in boards],
-                not suite.startswith("perplexity"),
-            )
+            ""
+            if None in shown[stage, suite]
+            else cell(shown[stage, suite], not suite.startswith("perplexity"))
             for stage in stages
         ]
         lines.append(f"| {suite} | {' | '.join(cells)} |")
@@ -89,7 +142,10 @@ def main() -> None:
         folder = given.runs / f"{Path(recipe).stem}-{seed}"
         began = time.perf_counter()
         seconds.append(live(recipe, seed, folder, overrides))
-        boards.append(json.loads((folder / "scoreboard.json").read_text()))
+        board = json.loads((folder / "scoreboard.json").read_text())
+        for stage, suites in talked(folder).items():
+            board["stages"][stage] |= suites
+        boards.append(board)
         print(f"seed {seed}: {seconds[-1]:.0f} s ({time.perf_counter() - began:.0f} s now)", flush=True)
     text = page(recipe, boards, seconds, given.seeds)
     print(text)

@@ -72,11 +72,11 @@ def values(folder: Path) -> dict[str, Any]:
         "scoreboard": {"items": 6, "max_new_tokens": 8, "prompts": ["What is the fox?"]},
         "sft": {
             **common, "duration": "6 steps", "train_batch_size": 4, "sample_prompts": ["What is the owl?"],
-            "sample_tokens": 4, "data": data("sft", sequence_length=64),
+            "sample_tokens": 4, "data": data("sft", sequence_length=64), "replay": {"share": 0.25},
         },
         "safety": {
             **common, "duration": "4 steps", "train_batch_size": 4, "data": data("requests", sequence_length=96),
-            "gate": False,
+            "gate": False, "replay": {"share": 0.5},
         },
         "dpo": {**common, "duration": "6 steps", "train_batch_size": 4, "data": data("pairs", sequence_length=96)},
         "rlvr": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import os
 import re
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 
 from linnet.config import RequestError
 from linnet.data import world
-from linnet.data.world import chat, facts, games, requests, stories, sums
+from linnet.data.world import chat, facts, games, requests, stories, sums, talks
 from linnet.data.world.draw import Draw, draw_in_split, split_of
 from linnet.data.world.grammar import Scene, polish
 from linnet.data.world.people import NAMES, PEOPLE
@@ -35,7 +36,7 @@ MAKERS: dict[str, Callable[[str, int, int], dict[str, Any]]] = {
 }
 
 # What the generator writes is promised for good: a run that is continued must meet the same text.
-GOLDEN = "89b6d4a55d67ddf66c1bd2787a1d1fef1fe5e2562fd5395dc9ae32e596b31153"
+GOLDEN = "dbc270e08edefc76dd096bcc9fda287b7a448fba40784f9f1ee774e9e638afb5"
 
 
 @cache
@@ -167,11 +168,10 @@ def _all_questions(fact: facts.Fact) -> set[str]:
 @pytest.mark.parametrize("name", ["instruction", "preference", "request", "problem"])
 def test_no_held_out_prompt_is_in_training(name: str) -> None:
     def prompts(split: str, count: int, seed: int) -> set[str]:
-        items = (MAKERS[name](split, seed, i) for i in range(count))
-        return {
-            str(item.get("prompt") or item.get("question") or item["messages"][0]["content"])
-            for item in items
-        }
+        items = [MAKERS[name](split, seed, i) for i in range(count)]
+        asked = {str(item[key]) for item in items for key in ("prompt", "question") if key in item}
+        said = [turn for item in items for turn in item.get("messages", ())]
+        return asked | {turn["content"] for turn in said if turn["role"] == "user"}
 
     train = prompts("train", 6_000, 0) | prompts("train", 2_000, 1)
     for split in ("validation", "test"):
@@ -543,13 +543,51 @@ def test_requests_come_in_pairs_asked_alike_with_a_refusal_for_one_only() -> Non
         assert bad["pair"] == good["pair"]
         assert re.search(r"\b(cannot|will not help|would not be)\b", bad["response"])
         assert not re.search(r"\b(cannot|will not help|would not be)\b", good["response"])
-        assert bad["messages"][0]["content"] == bad["prompt"]
+        assert bad["messages"][-2]["content"] == bad["prompt"]
+        assert bad["messages"][:-2] == good["messages"][:-2]
         for item in (bad, good):
             frames[item["label"]][" ".join(item["prompt"].split()[:3])] += 1
     common = [start for start, count in frames["harmful"].items() if count > 60]
     assert len(common) >= 8
     for start in common:
         assert 0.7 < frames["harmful"][start] / max(1, frames["harmless"][start]) < 1.4, start
+
+
+def test_conversations_have_one_to_five_exchanges_that_fit_together() -> None:
+    lengths: Counter[int] = Counter()
+    for i in range(3_000):
+        item = world.instruction("train", 0, i)
+        roles = [turn["role"] for turn in item["messages"]]
+        lengths[len(roles) // 2] += 1
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        if len(roles) > 2:
+            texts = [turn["content"] for turn in item["messages"]]
+            assert all(len(f"{a} {b}".split()) <= 30 for a, b in zip(texts[::2], texts[1::2], strict=True))
+    assert set(lengths) == {1, 2, 3, 4, 5}
+    assert lengths[1] > lengths[2] > lengths[5] > 200
+
+
+def test_exchanges_come_back_to_some_words_and_answer_what_is_asked_last() -> None:
+    """Of two exchanges in a row some share their words, and their answers differ as their questions do."""
+    related = other = same = 0
+    for i in range(2_000):
+        turns = talks.exchanges("train", Draw("turns", i), 4)
+        assert [turn["answer"] for turn in turns] == [
+            turn["answer"] for turn in talks.exchanges("train", Draw("turns", i), 4)
+        ]
+        for before, after in itertools.pairwise(turns):
+            if before["kind"].startswith("word") and after["kind"].startswith("word"):
+                shared = [w for w in games.WORDS if w in before["user"] and w in after["user"]]
+                related, other = related + bool(shared), other + (not shared)
+                same += before["answer"] == after["answer"]
+    assert 0.1 < related / (related + other) < 0.9
+    assert same < 0.1 * (related + other)
+
+
+def test_a_third_of_the_requests_come_after_other_exchanges() -> None:
+    counts = Counter(len(world.request("train", 0, i)["messages"]) // 2 for i in range(2_000))
+    assert set(counts) == {1, 2, 3}
+    assert 0.6 < counts[1] / 2_000 < 0.75
 
 
 # Pieces

@@ -290,6 +290,7 @@ def test_a_life_can_begin_with_any_model(lived: Path, tmp_path: Path) -> None:
     base = sorted((lived / "stages" / "1-pretrain" / "checkpoints").glob("step-*"))[-1]
     kept = {name: values[name] for name in ("name", "seed", "hardware", "scoreboard", "sft")}
     kept["sft"] |= {"init_from": str(base), "sample_prompts": []}
+    kept["sft"]["replay"] = {"share": 0.5, "sources": [str(tmp_path / "domain.txt")]}
     path = tmp_path / "begun.yaml"
     path.write_text(json.dumps(kept))
     recipe = linnet.recipe.load_recipe(str(path))

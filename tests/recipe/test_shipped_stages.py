@@ -238,6 +238,17 @@ def test_later_stages_are_short_and_fit_the_model() -> None:
             assert 0 < section.eval_steps <= section.save_steps, "what is handed on has been looked at"
 
 
+@pytest.mark.parametrize("name", [name for name, life in LIVES.items() if "sft" in life])
+def test_stages_of_conversations_replay_pretraining_s_documents(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.pretrain is not None
+    for stage in (recipe.sft, recipe.safety):
+        if stage is not None:
+            assert stage.replay is not None
+            assert stage.replay.share == 0.1
+            assert stage.replay.data(recipe.pretrain.data, 2048).by_domain == recipe.pretrain.data.by_domain
+
+
 @pytest.mark.parametrize("name", ["smol-160m", "smol-600m"])
 def test_preferences_are_tuned_as_smollm2_s_were(name: str) -> None:
     stage = recipe_of(name).dpo

@@ -71,7 +71,7 @@ class Asked:
 
     def tell_passes(self, train: ExampleBatches, total: int, show: Show) -> None:
         """Say so where few examples are learned again and again."""
-        (passes,) = train.passes(total).values()
+        passes = train.passes(total)[train.title]
         if passes > _MANY_PASSES:
             show(
                 lambda _: (

@@ -7,6 +7,8 @@ from functools import partial
 from linnet.config import RequestError
 from linnet.data.conversations.preflight import look_over
 from linnet.data.conversations.reading import rows
+from linnet.data.settings import DataSettings
+from linnet.data.shards.progress import Progress as BuildObserver
 from linnet.data.shards.ready import places_of
 from linnet.data.sources.files import files_of
 from linnet.evaluate.suites import is_harmful
@@ -18,13 +20,18 @@ from linnet.recipe.pairs import prepare_pairs
 from linnet.recipe.recipe import Recipe
 from linnet.recipe.rewards import prepare_problems, resolved
 from linnet.recipe.sampling import check_prompts, document_prompts
-from linnet.recipe.stages import ChatStage, RewardStage, SafetyStage, StageName
+from linnet.recipe.stages import ChatStage, ConversationStage, RewardStage, SafetyStage, StageName
 from linnet.recipe.starts import check_start
 from linnet.recipe.work import Show, Start, Work
 
 
-def prepare(recipe: Recipe, name: StageName, start: Start, show: Show) -> Work:
+def prepare(
+    recipe: Recipe, name: StageName, start: Start, show: Show, on_build: BuildObserver | None = None
+) -> Work:
     """Read, render and look over what a stage learns from.
+
+    Args:
+        on_build: hears of the building of shards, where documents are replayed that have none yet.
 
     Raises:
         RequestError: when a source cannot be read or gives nothing of what the stage learns from, or what
@@ -35,7 +42,7 @@ def prepare(recipe: Recipe, name: StageName, start: Start, show: Show) -> Work:
         return prepare_problems(recipe, start, show)
     if kind == "pair":
         return prepare_pairs(recipe, start, show)
-    return prepare_conversations(recipe, name, start, show)
+    return prepare_conversations(recipe, name, start, show, on_build)
 
 
 def check_ahead(recipe: Recipe, name: StageName, start: Start) -> Start:
@@ -57,12 +64,12 @@ def check_ahead(recipe: Recipe, name: StageName, start: Start) -> Start:
     if stage.lora is not None:
         lora.targets(start.spec, stage.lora)
     if not isinstance(stage, ChatStage):
-        ready = places_of(stage.data)
-        for source in (*stage.data.all_sources, *stage.data.validation_sources):
-            if source.title not in ready:
-                files_of(source)
+        _check_documents(stage.data)
         check_prompts(name, stage, start.spec, partial(document_prompts, start.tokenizer))
         return start
+    if isinstance(stage, ConversationStage) and stage.replay is not None:
+        pretrain = recipe.pretrain.data if recipe.pretrain else None
+        _check_documents(stage.replay.data(pretrain, renderer_of(recipe, name, start).max_length))
     items = first_items(recipe, name)
     if name == "rlvr":
         resolved(stage, items)
@@ -83,3 +90,11 @@ def check_ahead(recipe: Recipe, name: StageName, start: Start) -> Start:
     render = renderer.pairs if KINDS[name] == "pair" else renderer.conversations
     look_over((), renderer, items, render(items)).check(stage.preflight, f"{name}.data")  # type: ignore[arg-type]
     return start
+
+
+def _check_documents(data: DataSettings) -> None:
+    """Refuse sources of documents that are not there."""
+    ready = places_of(data)
+    for source in (*data.all_sources, *data.validation_sources):
+        if source.title not in ready:
+            files_of(source)

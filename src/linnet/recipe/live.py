@@ -174,7 +174,7 @@ class _Life:
         start, stage = self.start(name), self.recipe.stage(name)
         work: Work
         if isinstance(stage, ChatStage):
-            work = prepare(self.recipe, name, start, self.show)
+            work = prepare(self.recipe, name, start, self.show, self.on_build)
         else:
             work = prepare_documents(self.recipe, name, start, self.on_build)
         try:

@@ -23,4 +23,4 @@ def look_at_stage(recipe: Recipe, name: str, show: Show) -> None:
                            f"there are {', '.join(stages) or 'none'}; without it documents are shown")  # fmt: skip
     until = recipe.life[: recipe.life.index(found) + 1]
     begins = next((stage for stage in reversed(until) if recipe.stage(stage).init_from is not None), until[0])
-    prepare(recipe, found, first_start(recipe, begins), show)
+    prepare(recipe, found, first_start(recipe, begins), show).close()

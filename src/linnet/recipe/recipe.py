@@ -23,6 +23,7 @@ from linnet.model import ModelSpec
 from linnet.recipe.stages import (
     STAGES,
     AnyStage,
+    ConversationStage,
     DomainStage,
     PreferenceStage,
     PretrainStage,
@@ -81,6 +82,7 @@ class Recipe(Section):
             raise ValueError(f"{first}.lora adapts a model that is there, and {first} begins with fresh weights; "
                              f"leave it out, or set {first}.init_from")  # fmt: skip
         self._check_lengths()
+        self._check_replay()
         self._check_safety()
         return self
 
@@ -106,6 +108,15 @@ class Recipe(Section):
                 f"tokenizer.vocab_size {trained} is over model.vocab_size {self.model.vocab_size}; "
                 "make the model's at least as large"
             )
+
+    def _check_replay(self) -> None:
+        for name in self.life if self.pretrain is None else ():
+            stage = self.stage(name)
+            if isinstance(stage, ConversationStage) and stage.replay and not stage.replay.sources:
+                raise ValueError(
+                    f"{name}.replay takes its documents from pretrain, and there is no such section; "
+                    f"give {name}.replay.sources"
+                )
 
     def _check_safety(self) -> None:
         stage = self.safety

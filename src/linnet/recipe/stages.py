@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from linnet.data.conversations.collection import ItemSettings
 from linnet.data.conversations.settings import ChatSettings, PreflightSettings
+from linnet.data.replay import ReplaySettings
 from linnet.data.settings import DataSettings, Sources
 from linnet.model import LoraSettings
 from linnet.objectives.preference import PreferenceSettings
@@ -69,11 +70,24 @@ class ChatStage(Stage):
     sample_prompts: list[str] = Field(default=[])
 
 
-class SftStage(ChatStage):
+class ConversationStage(ChatStage):
+    """What the stages of conversations have: `replay` are pretraining documents learned beside them."""
+
+    replay: ReplaySettings | None = None
+
+    habits: ClassVar[Mapping[str, str]] = {
+        **ChatStage.habits,
+        "replay_share": "write 'replay: {share: 0.1}'",
+        "replay_ratio": "write 'replay: {share: 0.1}'",
+        "ptx_coef": "write 'replay: {share: 0.1}'",
+    }
+
+
+class SftStage(ConversationStage):
     """Supervised fine-tuning on conversations: the assistant's words are learned."""
 
 
-class SafetyStage(ChatStage):
+class SafetyStage(ConversationStage):
     """Refusal training: requests to decline beside harmless ones that look alike.
 
     `ordinary` conversations (by default those of `sft`) are `ordinary_share` of what is learned, so that

@@ -113,7 +113,7 @@ class Preflight:
         for number, example in enumerate(self.samples, 1):
             learned = int(example.learned.sum())
             name = f"pair {(number + 1) // 2}, {_SIDES[number % 2]}" if self.pairs else f"example {number}"
-            lines.append(_title(f"{name}: {len(example.tokens)} tokens, {learned} learned", colour))
+            lines.append(titled(f"{name}: {len(example.tokens)} tokens, {learned} learned", colour))
             lines += [masked(example, tokenizer, colour), ""]
         counts, shares = self.counts, self.shares
         lines += [*self.sources, ""]
@@ -210,5 +210,6 @@ def masked(example: Example, tokenizer: Tokenizer, colour: bool) -> str:
     return "".join(parts) + ("…" if end < len(tokens) else "")
 
 
-def _title(text: str, colour: bool) -> str:
+def titled(text: str, colour: bool) -> str:
+    """A line that parts what follows from what stands before it."""
     return paint_text(f"── {text} ──", DIM) if colour else f"── {text} ──"

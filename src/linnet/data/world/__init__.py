@@ -24,9 +24,9 @@ from typing import Any
 
 from linnet.config import RequestError
 from linnet.data.world import articles, games, harbour, requests, stories, sums
-from linnet.data.world.chat import instruction, preference
+from linnet.data.world.chat import preference
 from linnet.data.world.draw import SPLITS, Draw, check_split
-from linnet.data.world.requests import request
+from linnet.data.world.talks import instruction, request
 
 __all__ = [
     "SPLITS",

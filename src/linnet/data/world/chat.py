@@ -56,8 +56,8 @@ def _sum(split: str, draw: Draw) -> Turn:
     return _turn("sum", str(problem["question"]), str(problem["solution"]), str(problem["answer"]))
 
 
-def _word(split: str, draw: Draw) -> Turn:
-    game = games.play(split, ("instruction", split, draw.random()), games.INSTRUCTED)
+def _word(split: str, draw: Draw, words: tuple[str, ...]) -> Turn:
+    game = games.play(split, ("instruction", split, draw.random()), games.INSTRUCTED, words)
     return _turn(f"word {game.kind}", game.question, game.reply, game.answer)
 
 
@@ -178,35 +178,26 @@ _MIX: tuple[tuple[Callable[[str, Draw], Turn], float], ...] = (
     (_yes_or_no, 0.04),
     (_sum, 0.03),
     (_talk, 0.03),
-    (_word, 0.76),
     (_list, 0.01),
     (_tell, 0.01),
     (_continue, 0.01),
     (_describe, 0.02),
     (_read, 0.01),
-)
+)  # the others are games with words
 
 
-def _draw_turn(split: str, draw: Draw) -> Turn:
+def draw_turn(split: str, draw: Draw, words: tuple[str, ...] = games.WORDS) -> Turn:
+    """Something to ask and its answer, with the keys kind, user, assistant, answer (exact, or None).
+
+    Args:
+        words: with which games are played.
+    """
     at = draw.random()
     for make, weight in _MIX:
         at -= weight
         if at < 0:
             return make(split, draw)
-    return _fact(split, draw)
-
-
-def instruction(split: str, seed: int, i: int) -> dict[str, Any]:
-    """Instruction `i`. Keys: messages (user and assistant; role and content), kind, answer (exact or None).
-
-    The answer stands in the assistant's message, for a list as its names without "and".
-    """
-    turn = _draw_turn(check_split(split), Draw("instruction", split, seed, i))
-    messages = [
-        {"role": "user", "content": turn["user"]},
-        {"role": "assistant", "content": turn["assistant"]},
-    ]
-    return {"messages": messages, "kind": turn["kind"], "answer": turn["answer"]}
+    return _word(split, draw, words)
 
 
 _RUDE = (

@@ -82,10 +82,12 @@ INSTRUCTED = tuple(kind for kind, weight in _TAUGHT.items() for _ in range(weigh
 PROBLEM_KINDS = ("twice", "times", "turn", "between", "between", "next", "next")
 
 
-def _proposal(kinds: tuple[str, ...]) -> Callable[[Draw], tuple[tuple[str, list[str], int], str]]:
+def _proposal(
+    kinds: tuple[str, ...], words_from: tuple[str, ...] = WORDS
+) -> Callable[[Draw], tuple[tuple[str, list[str], int], str]]:
     def propose(draw: Draw) -> tuple[tuple[str, list[str], int], str]:
         kind = draw.pick(kinds)
-        words = draw.sample(WORDS, draw.between(_RULES[kind].fewest, _RULES[kind].most))
+        words = draw.sample(words_from, draw.between(_RULES[kind].fewest, _RULES[kind].most))
         at = draw.between(0, 5)
         place = _inner(words, at) if kind in ("between", "next") else _times(at) if kind == "times" else 0
         return (kind, words, at), f"game|{kind}|{place}|{','.join(words)}"
@@ -93,9 +95,11 @@ def _proposal(kinds: tuple[str, ...]) -> Callable[[Draw], tuple[tuple[str, list[
     return propose
 
 
-def play(split: str, key: tuple[object, ...], kinds: tuple[str, ...] = KINDS) -> Game:
-    """A game of one of these kinds."""
-    (kind, words, at), draw = draw_in_split(split, key, _proposal(kinds))
+def play(
+    split: str, key: tuple[object, ...], kinds: tuple[str, ...] = KINDS, words_from: tuple[str, ...] = WORDS
+) -> Game:
+    """A game of one of these kinds, with some of these words (five or more)."""
+    (kind, words, at), draw = draw_in_split(split, key, _proposal(kinds, words_from))
     rule = _RULES[kind]
     slots = {"all": ", ".join(words), "times": ("three", "four", "five")[_times(at) - 3]}
     if kind in ("between", "next"):
