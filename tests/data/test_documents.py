@@ -73,12 +73,16 @@ def test_reading_does_not_depend_on_where_blocks_end(
 
 def test_a_mark_of_byte_order_and_carriage_returns_are_not_text(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    path.write_bytes("\ufeffFirst\r\nline<|endoftext|>\r\nSecond\r\n<|endoftext|>\r\n".encode())
+    path.write_bytes("\ufeffFirst\r\nline\r\n<|endoftext|>\r\nSecond\r\n<|endoftext|>\r\n".encode())
     assert read(path) == ["First\nline", "Second"]
 
 
 @pytest.mark.parametrize(
-    "text", ["a<|endoftext|>b<|endoftext|>", "<|endoftext|>a\n<|endoftext|><|endoftext|>\nb  "]
+    "text",
+    [
+        "a\n<|endoftext|>\nb\n<|endoftext|>",
+        "<|endoftext|>\na\n<|endoftext|>\n<|endoftext|>\n \t<|endoftext|>  \nb  ",
+    ],
 )
 def test_separators_make_no_empty_documents(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.txt"
@@ -153,7 +157,7 @@ def test_parquet_columns(tmp_path: Path) -> None:
     seen: list[int] = []
     assert list(texts(Source(path=str(path), text_field="story"), seen=seen.append)) == STORIES * 1000
     assert sum(seen) == path.stat().st_size
-    with pytest.raises(RequestError, match="no column 'text'; its columns are story, id; set text_field"):
+    with pytest.raises(RequestError, match="no column 'text'; its columns are 'story', 'id'; set text_field"):
         read(path)
     with pytest.raises(RequestError, match="the field 'id' is not text"):
         read(path, text_field="id")
@@ -206,7 +210,7 @@ LONG = [f"{i} {story}" for i in range(5000) for story in STORIES]
 BAD: dict[str, tuple[str, bytes, str]] = {
     "broken line": ("a.jsonl", as_lines(STORIES) + b'{"text": "x\n', r"a\.jsonl:4: this line is not JSON"),
     "not an object": ("a.jsonl", b'{"text": "a"}\n3\n', r"a\.jsonl:2: this is not a JSON object"),
-    "wrong field": ("a.jsonl", b'{"story": "a", "id": 1}', r"l:1: there is no field 'text'; its fields are story, id"),
+    "wrong field": ("a.jsonl", b'{"story": "a", "id": 1}', r"there is no field 'text'; its fields are 'story', 'id'"),
     "not text": ("a.jsonl", b'{"text": 5}', r"a\.jsonl:1: the field 'text' is not text"),
     "an object over lines": ("a.json", b'{\n"text": "a"\n}', r"a\.json:1: .*not JSON .*one JSON object a line"),
     "too deep": ("a.jsonl", b'{"text":' + b"[" * 100_000, r"a\.jsonl:1: this line is not JSON"),
@@ -275,7 +279,7 @@ def test_a_table_is_read_by_its_first_line(tmp_path: Path, packing: str) -> None
     stories = [*STORIES, 'a "quoted", word\nand a line', "z" * 200_000]
     path.write_bytes(PACKERS[packing](as_table(stories)))
     assert read(path) == stories
-    with pytest.raises(RequestError, match=r"there is no field 'story'; its fields are id, text"):
+    with pytest.raises(RequestError, match=r"there is no field 'story'; its fields are 'id', 'text'"):
         read(path, text_field="story")
 
 
@@ -411,7 +415,7 @@ def test_a_template_puts_a_document_together(tmp_path: Path) -> None:
         "One (1999, 4.2, x)\n\nText {as it is}", "{body} (3, 2.0, z)\n\nLast {as it is}",
     ]  # fmt: skip
     with pytest.raises(
-        RequestError, match=r"a\.jsonl:1: there is no field 'name'; its fields are title, body"
+        RequestError, match=r"a\.jsonl:1: there is no field 'name'; its fields are 'title', 'body'"
     ):
         read(path, text_template="{name}")
     with pytest.raises(RequestError, match=r"a\.jsonl:1: text_template cannot be filled in"):

@@ -175,7 +175,7 @@ def test_a_wrong_request_is_told_in_one_line(stories: list[str], tmp_path: Path)
         ({"dataset": "HuggingFaceFW/fineweb-edu", "split": "test"}, "no split 'test'; its splits are train"),
         (
             {"dataset": "open-web-math/open-web-math", "text_field": "body"},
-            "no column 'body'; its columns are text",
+            "no column 'body'; its columns are 'text'",
         ),
         (
             {"dataset": "codeparrot/codeparrot-clean"},

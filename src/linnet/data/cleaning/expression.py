@@ -246,7 +246,7 @@ class Filter:
         mend = f"did you mean {close[0]}? " if close else "a text stands in quotes; "
         if name in _JSON:
             mend = f"write {_JSON[name]}; "
-        has = ", ".join(map(str, among)) or "none"
+        has = ", ".join(map(repr, among)) or "none"
         return self._error(
             f"the filter needs a field {name!r}, which {of} has not", f"{mend}its fields are {has}"
         )

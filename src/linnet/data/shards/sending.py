@@ -30,7 +30,7 @@ from linnet.data.shards.progress import BuildProgress, Progress, silent
 from linnet.data.shards.ready import place_of
 from linnet.data.shards.store import Store, sha256_of
 from linnet.data.shards.writing import cannot_write, sync_folder
-from linnet.data.sources.files import KINDS, kind_of
+from linnet.data.sources.names import KINDS, kind_of
 from linnet.data.sources.places import is_remote
 from linnet.data.sources.retrying import DAMAGED_READS
 from linnet.data.sources.troubles import shown

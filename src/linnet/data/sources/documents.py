@@ -17,15 +17,16 @@ from typing import Any
 from linnet.config import RequestError
 from linnet.data.cleaning import Cleaner, Filter
 from linnet.data.settings import Cleaning, Source
-from linnet.data.sources.files import File, files_of, kind_of
+from linnet.data.sources.files import File, files_of
 from linnet.data.sources.hub import commit_of
-from linnet.data.sources.reading import Seen, unseen
-from linnet.data.sources.rows import PIECE_CHARACTERS, SEPARATOR, Row, rows_of
+from linnet.data.sources.plain_text import PIECE_CHARACTERS, SEPARATOR
+from linnet.data.sources.reading import Row, Seen, unseen
+from linnet.data.sources.rows import rows_of
 from linnet.data.sources.troubles import Damage, Interruption
 
 __all__ = [
     "DEFAULT_WORLD", "PIECE_CHARACTERS", "SEPARATOR", "Document", "Tally", "commit_of", "documents",
-    "files_of", "kind_of", "limit_of", "texts",
+    "files_of", "limit_of", "texts",
 ]  # fmt: skip
 
 DEFAULT_WORLD = 20_000  # documents of the built-in world when the recipe does not say
@@ -216,7 +217,7 @@ def _field(values: Mapping[str, Any], name: str, place: str) -> Any:
     try:
         return values[name]
     except KeyError:
-        has = ", ".join(map(str, values)) or "none"
+        has = ", ".join(map(repr, values)) or "none"
         raise RequestError(
             f"there is no field {name!r}", place, f"its fields are {has}; set text_field"
         ) from None

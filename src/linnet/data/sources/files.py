@@ -11,8 +11,10 @@ import hashlib
 import io
 import json
 import os
+import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -21,15 +23,19 @@ from linnet.config import RequestError
 from linnet.data.settings import Source
 from linnet.data.sources import places
 from linnet.data.sources.hub import PARQUET_COPY, hub_files
-from linnet.data.sources.reading import PACKED
+from linnet.data.sources.names import (
+    KINDS,
+    KNOWN,
+    about_the_data,
+    hidden,
+    kind_of,
+    packing_of,
+    readable,
+    saved_by_datasets,
+)
 from linnet.data.sources.troubles import Interruption, shown, trouble_with
 
-TEXT = (".txt", ".md", ".text")
-JSON = (".jsonl", ".ndjson", ".json")
-KINDS = (*TEXT, *JSON, ".csv", ".parquet", ".tar", ".bin")
-KNOWN = "txt, md, jsonl, json, csv (these also as .gz or .zst), parquet, tar or bin"
-_NEVER_PACKED = (".parquet", ".bin")
-_SHORT_FORMS = {".tgz": ".tar.gz", ".tzst": ".tar.zst"}
+_EXPORT = "export it to parquet: datasets.load_from_disk(FOLDER).to_parquet(FILE) for each of its splits"
 _SETTLED = 2.0  # seconds; a file changed more lately may change again within the clock's step
 
 
@@ -67,31 +73,11 @@ class File:
         return shown(self.path)
 
 
-def packing_of(name: str | Path) -> str:
-    """How a file is packed, by its name: `.gz`, `.zst`, or nothing."""
-    suffix = os.path.splitext(_base(name))[1]
-    return suffix if suffix in PACKED else ""
-
-
-def kind_of(name: str | Path) -> str:
-    """The suffix that says what a file is, packing aside: `.jsonl` of `a.jsonl.gz`."""
-    base = _base(name)
-    return os.path.splitext(base.removesuffix(packing_of(name)))[1]
-
-
-def _base(name: str | Path) -> str:
-    base = (name if isinstance(name, str) else name.name).rpartition("/")[2].lower()
-    stem, suffix = os.path.splitext(base)
-    return stem + _SHORT_FORMS.get(suffix, suffix)
-
-
-def readable(name: str | Path) -> bool:
-    """Whether a file is of a kind that is read, by its name."""
-    return kind_of(name) in KINDS and not (packing_of(name) and kind_of(name) in _NEVER_PACKED)
-
-
 def files_of(source: Source) -> list[File]:
     """The files a source names, sorted by name; the built-in world has none.
+
+    Of a folder or a glob, hidden files and folders are left out unless they are named, and so are README
+    and LICENSE texts beside data of another kind.
 
     Raises:
         RequestError: when nothing is there, or nothing of a kind that can be read.
@@ -102,19 +88,21 @@ def files_of(source: Source) -> list[File]:
         found = [File(*facts) for facts in hub_files(source)]
         where, mend = source.title, PARQUET_COPY
     elif places.is_remote(source.path or ""):
-        found = [File(*facts) for facts in places.listing(source.path or "")]
-        if not names_files(source.path or ""):
-            found = [file for file in found if file.kind in KINDS] or found[:1]
+        found = _remote(source.path or "")
         where, mend = shown(source.path or ""), f"give {KNOWN}"
     else:
         found = _local(source.path or "")
         where, mend = source.path or "", f"give {KNOWN}"
     if not found:
         raise RequestError("no file matches", where, f"check the path; it may name files of {KNOWN}")
+    if saved_by_datasets([file.name for file in found]):
+        raise RequestError("this is a dataset saved by save_to_disk", where, _EXPORT)
     for file in found:
         if not readable(file.name):
             name = "".join(Path(file.name).suffixes[-2:]) or "no suffix"
-            raise RequestError(f"files with {name} are not read", file.shown, mend)
+            raise RequestError(
+                f"files with {name} are not read", file.shown, _EXPORT if name.endswith(".arrow") else mend
+            )
     return sorted(found, key=lambda file: file.name)
 
 
@@ -123,26 +111,67 @@ def names_files(url: str) -> bool:
     return bool(places.MAGIC.search(url)) or kind_of(url.partition("?")[0]) in KINDS
 
 
+def _meant(found: list[File], named: bool) -> list[File]:
+    """The files of a folder or a glob without those that nobody means; `named`: hidden ones are asked for."""
+    shown_ones = [file for file in found if named or not hidden(file.name)]
+    left_out = about_the_data([file.name for file in shown_ones if file.kind in KINDS])
+    return [file for file in shown_ones if file.name not in left_out]
+
+
+def _remote(url: str) -> list[File]:
+    found = [File(*facts) for facts in places.listing(url)]
+    if len(found) == 1 and places.bare(url).endswith(f"/{found[0].name}"):
+        return found
+    sign = places.MAGIC.search(url)
+    found = _meant(found, named=bool(sign and hidden(url[url.rfind("/", 0, sign.start()) + 1 :])))
+    if not names_files(url):
+        found = [file for file in found if file.kind in KINDS] or found[:1]
+    return found
+
+
 def _local(word: str) -> list[File]:
-    path = Path(word.removeprefix("file://")).expanduser()
-    root = path.parent
-    if path.is_dir():
-        root = path
-        found = [item for item in path.rglob("*") if kind_of(item) in KINDS]
-    elif not path.exists() and glob.has_magic(str(path)):
-        sign = places.MAGIC.search(str(path))
-        root = Path(str(path)[: sign.start()].rpartition("/")[0] or ".") if sign else root
-        found = [Path(name) for name in glob.glob(str(path), recursive=True)]
-    else:
-        found = [path]
-    return [_local_file(item, root) for item in found if not item.is_dir()]
+    path = Path(os.path.expanduser(word.removeprefix("file://")))
+    if os.path.isdir(path):
+        return _meant([_local_file(item, path) for item in _below(path)], named=False)
+    if os.path.lexists(path) or not glob.has_magic(str(path)):
+        return [_local_file(path, path.parent)]
+    root = next((parent for parent in path.parents if os.path.isdir(parent)), path.parent)
+    rest = str(path.relative_to(root))
+    names = glob.glob(os.path.join(glob.escape(str(root)), rest), recursive=True)
+    items = [Path(name) for name in names if not os.path.isdir(name)]
+    return _meant([_local_file(item, root) for item in items], named=hidden(rest))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The files of a folder and of those in it that are of a known kind and not hidden."""
+
+    def refuse(error: OSError) -> None:
+        raise cast(Exception, trouble_with(error, str(error.filename or folder), remote=False)) from None
+
+    for where, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not hidden(name)]
+        yield from (Path(where, name) for name in names if kind_of(name) in KINDS and not hidden(name))
 
 
 def _local_file(path: Path, root: Path) -> File:
     try:
         facts = path.stat()
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise RequestError(
+                "this link leads to no file", str(path), "remove it, or restore its file"
+            ) from None
+        raise cast(Exception, trouble_with(error, str(path), remote=False)) from None
     except OSError as error:
         raise cast(Exception, trouble_with(error, str(path), remote=False)) from None
+    except ValueError as error:  # a null character
+        raise RequestError(f"this is no path ({error})", str(path), "check the path") from None
+    if not stat.S_ISREG(facts.st_mode):
+        raise RequestError(
+            "this is a pipe or a device, which can be read only once",
+            str(path),
+            "write what it gives to a file",
+        )
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     return File(str(path), name, facts.st_size, f"{facts.st_size}-{facts.st_mtime_ns}")
 
@@ -177,8 +206,9 @@ class _Stream(io.RawIOBase):
         try:
             return int(self._inner.seek(offset, whence))
         except ValueError as error:
-            raise RequestError(f"its place cannot be read from the middle ({error})", self._file.shown,
-                               "get the file here") from None  # fmt: skip
+            raise RequestError(
+                f"its place cannot be read from the middle ({error})", self._file.shown, "get the file here"
+            ) from None
 
     def tell(self) -> int:
         """The byte that is read next."""
@@ -231,7 +261,7 @@ def content_of(file: File, cache: Path | None = None) -> str:
         return f"{file.version}-{file.size}"
     cache = cache or Path(os.environ.get("LINNET_CACHE") or "~/.cache/linnet").expanduser()
     place = os.path.abspath(file.path)
-    kept = cache / "hashes" / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.json"
+    kept = cache / "hashes" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}.json"
     try:
         with open(place, "rb") as stream:
             before = os.fstat(stream.fileno())

@@ -75,7 +75,7 @@ def listing(url: str) -> list[Found]:
             infos = fs.find(path, detail=True)
         else:
             if scheme != "hf":
-                root = posixpath.dirname(_bare(url))
+                root = posixpath.dirname(bare(url))
             infos = {path: info}
         found = [_found(fs, root, url, name, info) for name, info in infos.items() if info["type"] == "file"]
     except LinnetError:
@@ -100,22 +100,22 @@ def _magic(scheme: str) -> re.Pattern[str]:
     return _WEB_MAGIC if scheme in ("http", "https") else MAGIC
 
 
-def _bare(url: str) -> str:
+def bare(url: str) -> str:
     """A URL without its query."""
     return url.partition("?")[0] if url.startswith(("http://", "https://")) else url
 
 
 def _root(url: str) -> str:
     """The folder that names are told from: the URL itself, or what comes before a glob's first sign."""
-    bare = _bare(url)
-    sign = _magic(url.partition("://")[0]).search(bare)
-    return (bare[: sign.start()].rpartition("/")[0] if sign else bare).rstrip("/")
+    place = bare(url)
+    sign = _magic(url.partition("://")[0]).search(place)
+    return (place[: sign.start()].rpartition("/")[0] if sign else place).rstrip("/")
 
 
 def _found(fs: Any, root: str, url: str, inner: str, info: dict[str, Any]) -> Found:
     inside = fs._strip_protocol(root)
-    name = _bare(inner).removeprefix(inside).lstrip("/")
-    single = _bare(url) == f"{root}/{name}"
+    name = bare(inner).removeprefix(inside).lstrip("/")
+    single = bare(url) == f"{root}/{name}"
     path = url if single else f"{root}/{name}"
     if url.startswith(("http://", "https://")) and len(info) < 4:
         info = fs.info(path)  # a page of links says nothing of what they lead to

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import zstandard
@@ -21,6 +21,9 @@ from linnet.data.sources.troubles import Damage
 
 Seen = Callable[[int], None]
 """Is told of every further byte of a file that has been read, so that a build knows how far it is."""
+
+Row = tuple[int, Mapping[str, Any], str]
+"""The number of a row in its file, its fields by name, and its place as people are told it."""
 
 LONGEST_LINE = 1 << 29  # characters; a document longer than that is a file that is not what it seems
 _BLOCK = 1 << 16  # packed bytes that are read together
@@ -92,9 +95,7 @@ def text_blocks(stream: BinaryIO, packing: str, where: str, seen: Seen = unseen)
     try:
         for block in unpacked(stream, packing, where, seen):
             if b"\0" in block:
-                raise Damage(
-                    "this is a binary file, not text in UTF-8", f"{where}:{line}", "give a text file"
-                )
+                raise _not_text(block, f"{where}:{line}")
             text = decoder.decode(block)
             yield text
             line += text.count("\n")
@@ -104,6 +105,12 @@ def text_blocks(stream: BinaryIO, packing: str, where: str, seen: Seen = unseen)
         byte = error.object[error.start]
         raise Damage(f"this is not UTF-8 (byte 0x{byte:02x})", f"{where}:{line}",
                      "convert the file to UTF-8") from None  # fmt: skip
+
+
+def _not_text(block: bytes, place: str) -> Damage:
+    if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return Damage("this is UTF-16, not UTF-8", place, "convert the file to UTF-8")
+    return Damage("this is a binary file, not text in UTF-8", place, "give a text file")
 
 
 def lines(stream: BinaryIO, packing: str, where: str, seen: Seen = unseen) -> Iterator[str]:
