@@ -16,7 +16,8 @@ from tokenizers import Tokenizer as LibraryTokenizer
 from linnet.config import RequestError
 from linnet.text import Tokenizer, train_tokenizer
 from linnet.text.chat_template import CHATML, PLAIN, ChatTemplate
-from linnet.text.chat_tokens import ChatEncoder, UnstableTemplate, chatting, template_for
+from linnet.text.chat_tokens import ChatEncoder, chatting, template_for
+from linnet.text.prefixes import UnstableTemplate
 
 TEXT = ["A fox lives in the old mill by the river. Who lives there?\nUser: Assistant: system user\n"] * 60
 TALK = [

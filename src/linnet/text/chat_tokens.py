@@ -31,7 +31,7 @@ from typing import Any
 from linnet.config import RequestError
 from linnet.text.blocks import learned_blocks
 from linnet.text.chat_template import CHATML, NAMED, PLAIN, ChatTemplate, RefusedByTemplate, read_source
-from linnet.text.prefixes import Prefixes, UnstableTemplate
+from linnet.text.prefixes import Prefixes
 from linnet.text.template_inputs import BROKEN, CLOSE, OPEN, SpecialNames, Tools
 from linnet.text.tokenizer import Tokenizer
 from linnet.text.train import IM_END, IM_START
@@ -52,6 +52,21 @@ class ChatTokens:
     spans: list[tuple[int, int]]
     parted: int = 0
     unasked: int = 0
+
+
+def _talk(said: str, *before: dict[str, str], **further: str) -> Turns:
+    return [*before, {"role": "user", "content": said}, {"role": "assistant", "content": said, **further}]
+
+
+_SENTENCE = "The quick brown fox jumps over the lazy dog, and this is it: 1 + 2 = 3."
+_TALKS = (
+    _talk("b"),
+    _talk("b", reasoning_content="c"),  # some templates ask only for answers with thoughts
+    _talk("b", {"role": "system", "content": "s"}),
+    _talk(_SENTENCE),  # some look for something in what is said
+    _talk(_SENTENCE, {"role": "system", "content": _SENTENCE}, reasoning_content=_SENTENCE),
+)
+"""Questions and answers that show how a template ends a turn; the first that it can write is taken."""
 
 
 class ChatEncoder:
@@ -100,7 +115,7 @@ class ChatEncoder:
 
         Raises:
             UnstableTemplate: when the template has no generation blocks and its turns are not where
-                they were when they were said.
+                they were when they were said (UnaskedAnswer: the last one).
             RequestError: when the template refuses these messages.
         """
         if len(learned) != len(messages):
@@ -127,22 +142,21 @@ class ChatEncoder:
         An end of turn that is no special token cannot be told from text; then there is only EOS.
 
         Raises:
-            RequestError: when the template refuses a plain question and answer.
+            RequestError: when the template refuses every plain question and answer that is tried.
         """
-        asked, said = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
-        thought = {**said, "reasoning_content": "c"}
-        found: list[ChatTokens] = []
-        for answer in (said, thought):  # some templates ask only for answers with thoughts
+        refusals: list[RequestError] = []
+        for talk in _TALKS:
+            found: list[ChatTokens] = []
             try:
-                found.append(self._said([asked, answer]))
-                break
-            except UnstableTemplate:
-                if answer is thought:
-                    raise
-        with suppress(RequestError):  # it writes history otherwise, or wants an answer last
-            found.append(self._said([asked, answer, asked]))
-        last = [i for tokens in found for i in self.ends(tokens) if i in self.tokenizer.special_ids]
-        return tuple(dict.fromkeys((self.tokenizer.eos_id, *last)))
+                found.append(self._said(talk))
+            except RequestError as error:
+                refusals.append(error)
+                continue
+            with suppress(RequestError):  # it writes history otherwise, or wants an answer last
+                found.append(self._said([*talk, talk[-2]]))
+            last = [i for tokens in found for i in self.ends(tokens) if i in self.tokenizer.special_ids]
+            return tuple(dict.fromkeys((self.tokenizer.eos_id, *last)))
+        raise refusals[0]
 
     def _said(self, messages: Turns) -> ChatTokens:
         """The assistant's turns, as the template marks them where it does."""

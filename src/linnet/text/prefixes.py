@@ -15,6 +15,10 @@ class UnstableTemplate(RequestError):
     """The template writes a turn otherwise once later ones follow, so what was said cannot be told apart."""
 
 
+class UnaskedAnswer(UnstableTemplate):
+    """The prompt for a last turn is not how the template writes it, so it is never asked for."""
+
+
 @dataclass(frozen=True)
 class Prefixes:
     """Puts marks where learned turns begin and end.
@@ -56,7 +60,7 @@ class Prefixes:
 
     def _unstable(self, turn: int, turns: int) -> UnstableTemplate:
         if turn == turns:
-            return UnstableTemplate(
+            return UnaskedAnswer(
                 "the chat template's prompt is not how it writes an answer", self.where,
                 "give another chat_template, or give each answer its thoughts where the prompt opens them",
             )  # fmt: skip

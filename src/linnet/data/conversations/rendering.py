@@ -26,6 +26,7 @@ from linnet.data.shards.store import token_dtype
 from linnet.text import Tokenizer
 from linnet.text.chat_template import ChatTemplate, RefusedByTemplate
 from linnet.text.chat_tokens import ChatEncoder, ChatTokens
+from linnet.text.prefixes import UnaskedAnswer
 
 _TRIES = 8  # text that is cut by tokens and joined again may come out a token or two longer
 
@@ -210,7 +211,9 @@ class Renderer:
             return self.encoder.learn(turns, learned, tools)
         except RefusedByTemplate as error:
             self.counts.refused[error.what] += 1
-            return None
+        except UnaskedAnswer:
+            self.counts.refused[UNASKED] += 1
+        return None
 
     def _prompt(self, turns: Turns, tools: Tools) -> list[int] | None:
         if not self._complete(turns, (), tools):
