@@ -343,7 +343,6 @@ COMPLETIONS: list[tuple[str, str, bool]] = [
     ("100000", "The answer is 100 0000", False),
     ("100000", "The answer is 1000 00", False),
     ("1000000", "The answer is 100 000 0", False),
-    ("000", "The answer is 0 000 or 1", False),
     ("15", "The answer is 1,5", False),
     # Which part counts: the last box, else after ####, else after "answer is", else the last number.
     ("42", "The answer is 42.", True),
