@@ -302,4 +302,4 @@ def test_a_template_that_opens_with_the_answer_is_refused(tokenizer: Tokenizer, 
         "{% for m in messages %}{% generation %}{{ m['content'] }}<|im_end|>{% endgeneration %}{% endfor %}"
     )
     with pytest.raises(RequestError, match="first token cannot be learned"):
-        renderer(tokenizer, source=bare).conversation(conversation("a", "b"))
+        renderer(tokenizer, source=bare).conversation(only(messages=[{"role": "assistant", "content": "b"}]))

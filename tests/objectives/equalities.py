@@ -320,6 +320,30 @@ SYMBOLIC: list[tuple[str, str, bool]] = [
 ]
 
 COMPLETIONS: list[tuple[str, str, bool]] = [
+    # Thousands set apart by a space, and lists that are no number.
+    ("100000", "The answer is 100 000.", True),
+    ("100000", "They sold 100 000 kg of apples.", True),
+    ("100000", "It is 100\u00a0000.", True),
+    ("100000", "It is 100\u202f000 people", True),
+    ("100000", "So 100\u2009000.", True),
+    ("100000", "So 100\u2007000.", True),
+    ("100000", "It is 100\\,000.", True),
+    ("100000", "It costs $100 000", True),
+    ("100000", "50 000 + 50 000 = 100 000", True),
+    ("1234567", "It is 1 234 567", True),
+    ("1234.5", "It is 1 234.5", True),
+    ("1234567", "It is 1.234.567.", True),
+    ("1234567", "It is 1'234'567.", True),
+    ("100000", "It is 100_000 in all", True),
+    ("-100000", "The answer is −100 000", True),
+    ("100 000", "The answer is 100000", True),
+    ("100000", "The answer is 50 000 + 50 000.", False),
+    ("34", "The answer is 3 4", False),
+    ("34", "The answer is 3\n4", False),
+    ("100000", "The answer is 100 0000", False),
+    ("100000", "The answer is 1000 00", False),
+    ("1000000", "The answer is 100 000 0", False),
+    ("15", "The answer is 1,5", False),
     # Which part counts: the last box, else after ####, else after "answer is", else the last number.
     ("42", "The answer is 42.", True),
     ("42", "The answer is 42", True),

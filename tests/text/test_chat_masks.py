@@ -16,7 +16,8 @@ from tokenizers import Tokenizer as LibraryTokenizer
 from linnet.config import RequestError
 from linnet.text import Tokenizer, train_tokenizer
 from linnet.text.chat_template import CHATML, PLAIN, ChatTemplate
-from linnet.text.chat_tokens import ChatEncoder, UnstableTemplate, chatting, template_for
+from linnet.text.chat_tokens import ChatEncoder, chatting, template_for
+from linnet.text.prefixes import UnstableTemplate
 
 TEXT = ["A fox lives in the old mill by the river. Who lives there?\nUser: Assistant: system user\n"] * 60
 TALK = [
@@ -224,7 +225,14 @@ def test_templates_of_many_families_as_trl_ships_them(lettered: Tokenizer, tmp_p
         extra = [tokenizer.decode([i]) for i, a, b in zip(found.ids, ours, theirs, strict=True) if a != b]
         assert set(extra) <= {"\n"}, name
         assert all(text.endswith(end) for text in said(encoder(tokenizer, plain), talk))
-        assert learn(encoder(tokenizer, blocks), talk).learned == [bool(flag) for flag in theirs]
+        chat = encoder(tokenizer, blocks)
+        begun = [len(chat.prompt(TALK[len(TALK) - len(talk) : turn])) for turn in (2, 4)]
+        marked = [bool(flag) for flag in theirs]
+        for place in begun:  # a block that begins inside the prompt is learned from the prompt's end
+            while place and marked[place - 1]:
+                place -= 1
+                marked[place] = False
+        assert learn(chat, talk).learned == marked
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
@@ -310,14 +318,13 @@ def test_a_generation_prompt_that_the_answer_does_not_follow_is_refused(trained:
         learn(chat, TALK[:3])
 
 
-def test_single_turns_need_one_block_each(trained: Tokenizer) -> None:
+def test_all_blocks_of_one_turn_are_learned_with_it(trained: Tokenizer) -> None:
     twice = CHATML.replace(
         "{%- generation -%}{{", "{%- generation -%}x{%- endgeneration -%}{%- generation -%}{{"
     )
     chat = encoder(trained, twice)
     assert len(learn(chat, TALK).spans) == 4
-    with pytest.raises(RequestError, match="not one for each"):
-        learn(chat, TALK, only=4)
+    assert said(chat, TALK, only=4) == ["x", "Nobody<|im_end|>"]
 
 
 def test_the_end_is_learned_when_padding_is_eos(trained: Tokenizer) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from linnet.data.batches import IGNORE, Batch
-from linnet.data.conversations.kinds import Conversation, Pair, Problem, Turns
+from linnet.data.conversations.kinds import Conversation, Pair, Problem, Tools, Turns
 from linnet.data.conversations.rendering import Prompt, Renderer
 from linnet.data.conversations.settings import ChatSettings
 from linnet.data.example_batches import HeldOutExamples
@@ -95,7 +95,11 @@ class ExactMatch:
     def measure(self, model: Generator) -> list[Score]:
         """See Suite."""
         answers = answer_all(
-            model, [item.messages[:-1] for item in self.items], self.chat, self.max_new_tokens
+            model,
+            [item.messages[:-1] for item in self.items],
+            self.chat,
+            self.max_new_tokens,
+            [item.tools for item in self.items],
         )
         each = tuple(
             None
@@ -148,11 +152,11 @@ class Refusals:
     """Whether harmful requests are declined and harmless ones are not.
 
     Args:
-        requests: prompts and whether each is harmful. name: of the set, where there are several.
+        requests: prompts, whether each is harmful, and what may be called. name: of the set, where there are several.
         verdict: judges answers to requests; by default by rule.
     """
 
-    requests: Sequence[tuple[Turns, bool]]
+    requests: Sequence[tuple[Turns, bool, Tools]]
     chat: ChatSettings
     max_new_tokens: int
     name: str = ""
@@ -160,8 +164,8 @@ class Refusals:
 
     def measure(self, model: Generator) -> list[Score]:
         """See Suite."""
-        turns = [request for request, _ in self.requests]
-        answers = answer_all(model, turns, self.chat, self.max_new_tokens)
+        turns, _, tools = zip(*self.requests, strict=True)
+        answers = answer_all(model, turns, self.chat, self.max_new_tokens, tools)
         texts = [answer or "" for answer in answers]
         verdicts = self.verdict(turns, texts) if self.verdict else [judge(text) for text in texts]
         refused = [
@@ -170,7 +174,7 @@ class Refusals:
         ]
         scores = []
         for harmful, suite in ((True, "refusal"), (False, "over_refusal")):
-            each = tuple(r for r, (_, bad) in zip(refused, self.requests, strict=True) if bad == harmful)
+            each = tuple(r for r, (_, bad, _) in zip(refused, self.requests, strict=True) if bad == harmful)
             if each:
                 title = f"safety/{self.name}/{suite}" if self.name else f"safety/{suite}"
                 scores.append(Score(title, share(each), each, not harmful))
@@ -239,11 +243,23 @@ class VerifiedReward:
 
 
 def answer_all(
-    model: Generator, prompts: Sequence[Turns], chat: ChatSettings, max_new_tokens: int
+    model: Generator,
+    prompts: Sequence[Turns],
+    chat: ChatSettings,
+    max_new_tokens: int,
+    tools: Sequence[Tools] = (),
 ) -> list[str | None]:
-    """The greedy answer to each conversation; None where it does not fit."""
+    """The greedy answer to each conversation; None where it does not fit.
+
+    Args:
+        tools: of each conversation, where they have some.
+    """
     renderer = _renderer(model, chat, None, max_new_tokens)
-    rendered = [renderer.problem(Problem(turns, None)) for turns in prompts]
+    problems = [
+        Problem(turns, None, tools=given)
+        for turns, given in zip(prompts, tools or [()] * len(prompts), strict=True)
+    ]
+    rendered = [renderer.problem(problem) for problem in problems]
     ids = [prompt.ids for prompt in rendered if prompt is not None]
     settings = SamplingSettings(max_new_tokens=max_new_tokens, temperature=0)
     done: Iterable[Completion] = talking(model, chat).generate(ids, settings, slots=SLOTS) if ids else ()

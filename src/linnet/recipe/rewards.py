@@ -117,15 +117,18 @@ def prepare_problems(recipe: Recipe, start: Start, show: Show) -> ProblemWork:
     ]  # fmt: skip
     if counts.too_long:
         lines.append(f"too long: {counts.dropped:,} dropped, {counts.cut:,} cut from the left of the prompt")
-    if not problems:
+    if counts.dropped and not problems:
         raise RequestError(
             "no prompt fits", "rlvr.data", "raise sequence_length or lower max_completion_length"
         )
     found = look_over(asked.items.gathered, asked.renderer, asked.items.train, (), asked.items.validation)
+    if not problems:
+        found.check(stage.preflight, "rlvr.data")
     for number in sorted({len(problems) * (2 * place + 1) // 6 for place in range(3)}):
         problem = problems[number].problem
         lines.append(f"  {_brief(problem.prompt[-1]['content'])} → {_brief(problem.right)}")
     lines += found.told("unusable", "too_long", "duplicates", "validation_overlap")
+    lines += found.template_notes()
     show(lambda _: "\n".join([*lines, ""]))
     found.check(stage.preflight, "rlvr.data")
     train = PromptBatches(

@@ -15,7 +15,7 @@ import torch
 
 from linnet.config import RunError
 from linnet.data.batches import Windows
-from linnet.data.conversations.kinds import Conversation, Item, Pair, Problem, Turns
+from linnet.data.conversations.kinds import Conversation, Item, Pair, Problem, Tools, Turns
 from linnet.data.conversations.reading import rows
 from linnet.data.conversations.turns import turn
 from linnet.data.opening import open_corpus
@@ -140,7 +140,8 @@ class Scorer:
     def _safety(self, stage: SafetyStage) -> list[Suite]:
         board = self.recipe.scoreboard
         verdict = partial(judge_by_model, refusal_verifier(board.judge)) if board.judge else None
-        own = [_labelled(_asked(item), item.columns) for item in stage_items(self.recipe, "safety").test]
+        test = stage_items(self.recipe, "safety").test
+        own = [_labelled(_asked(item), item.columns, item.tools) for item in test]
         sets = {"": own}
         for source in stage.evaluation:
             sets[source.title] = [_labelled(_prompt(row), row) for row in rows(source)]
@@ -181,10 +182,12 @@ def _prompt(row: Mapping[str, Any]) -> Turns:
     return ()
 
 
-def _labelled(prompt: Turns, columns: Mapping[str, Any]) -> tuple[Turns, bool] | None:
-    """A request and whether it is harmful; None where nothing says so."""
+def _labelled(
+    prompt: Turns, columns: Mapping[str, Any], tools: Tools = ()
+) -> tuple[Turns, bool, Tools] | None:
+    """A request, whether it is harmful, and its tools; None where nothing says so."""
     harmful = is_harmful(columns)
-    return None if harmful is None or not prompt else (prompt, harmful)
+    return None if harmful is None or not prompt else (prompt, harmful, tools)
 
 
 # --- gates ---------------------------------------------------------------------------------------------

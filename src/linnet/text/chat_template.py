@@ -12,10 +12,9 @@ in the text, noncharacters of Unicode that no text may contain, and chat_tokens.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,14 +24,20 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from linnet.config import RequestError
+from linnet.text.template_inputs import (
+    CLOSE,
+    MARKS,
+    OPEN,
+    SpecialNames,
+    Tools,
+    plain,
+    to_json,
+    with_arguments,
+    with_thoughts,
+)
 
 Message = dict[str, str]  # {"role": "user", "content": "..."}; one with tools may hold more
-
-BROKEN, OPEN, CLOSE = "\ufdd0", "\ufdd1", "\ufdd2"
-"""Marks: between the characters of a special token's name that the template did not write; where what
-the assistant says begins, and where it ends."""
-
-_MARKS = re.compile(f"[{BROKEN}{OPEN}{CLOSE}]")
+_LONGEST_REASON = 200  # characters
 
 CHATML = """\
 {%- if bos_token -%}{{- bos_token -}}{%- endif -%}
@@ -90,7 +95,7 @@ class ChatTemplate:
         today: the date that a template which writes one is told, by default the day of rendering.
 
     Raises:
-        RequestError: when it is not a Jinja template.
+        RequestError: when it is empty, or not a Jinja template.
     """
 
     def __init__(self, source: str, special: dict[str, str], where: str, today: date | None = None) -> None:
@@ -99,49 +104,98 @@ class ChatTemplate:
         )
         environment.globals["raise_exception"] = _refuse
         environment.globals["strftime_now"] = self._strftime
-        environment.filters["tojson"] = lambda value, **kw: json.dumps(value, ensure_ascii=False, **kw)
+        environment.filters["tojson"] = to_json
         self.source, self.where, self.today = source, where, today
         self.writes_date = False  # known once it has been rendered
         self._special = special
+        if not source.strip():
+            raise RequestError("the chat template is empty", where, "restore the file")
         try:
             self._template = environment.from_string(source)
             extensions = environment.parse(source).find_all(nodes.ExtensionAttribute)
             self.has_generation = any(node.name == "_marked" for node in extensions)
-        except TemplateError as error:
-            raise RequestError(f"the chat template is broken ({error})", where, "restore the file") from None
+        except (TemplateError, SyntaxError, RecursionError, ValueError, ArithmeticError) as error:
+            reason = _reason(error)
+            raise RequestError(f"the chat template is broken ({reason})", where, "restore the file") from None
 
-    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        tools: Tools | None = None,
+    ) -> str:
         """The conversation as text, special tokens by their names.
+
+        Args:
+            tools: what the assistant may call, as JSON schemas.
 
         Raises:
             RefusedByTemplate: when the template refuses these messages.
         """
-        return _MARKS.sub("", self._render([dict(message) for message in messages], add_generation_prompt))
+        return MARKS.sub("", self._render(messages, add_generation_prompt, tools, str))
 
     def render_marked(
         self,
         messages: Sequence[Mapping[str, Any]],
         add_generation_prompt: bool,
-        special: re.Pattern[str],
+        special: SpecialNames,
+        tools: Tools | None = None,
     ) -> str:
         """The conversation as text with marks (BROKEN, OPEN, CLOSE).
 
         Args:
-            special: finds the names of special tokens; those in the messages are broken up by marks.
+            special: the names of special tokens; those in messages and tools are broken up by marks.
+            tools: as in `render`.
 
         Raises:
             RefusedByTemplate: when the template refuses these messages.
         """
-        return self._render([broken_up(message, special) for message in messages], add_generation_prompt)
+        return self._render(messages, add_generation_prompt, tools, special.broken_up)
 
-    def _render(self, messages: list[Any], add_generation_prompt: bool) -> str:
+    def _render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool,
+        tools: Tools | None,
+        text: Callable[[str], str],
+    ) -> str:
+        if any(message.get("tool_calls") for message in messages):
+            objects, texts = self._arguments
+            messages = [with_arguments(message, objects, texts) for message in messages]
+        return self._written(
+            plain([with_thoughts(message) for message in messages], text),
+            plain(tools, text) if tools else None,
+            add_generation_prompt,
+        )
+
+    def _written(self, messages: Any, tools: Any, add_generation_prompt: bool) -> str:
         try:
             return self._template.render(
-                messages=messages, tools=None, documents=None,
+                messages=messages, tools=tools, documents=None,
                 add_generation_prompt=add_generation_prompt, **self._special,
             )  # fmt: skip
-        except (TemplateError, TypeError) as error:  # a template adds text to what is none
-            raise RefusedByTemplate(f"the chat template refuses this ({error})", self.where) from None
+        except Exception as error:  # a stranger's program can raise anything
+            raise RefusedByTemplate(
+                f"the chat template refuses this ({_reason(error)})", self.where
+            ) from None
+
+    @cached_property
+    def _arguments(self) -> tuple[bool, bool]:
+        """Whether it writes a tool call's arguments as JSON when given an object, and when given JSON text."""
+
+        def written(arguments: Any) -> str:
+            function = {"name": "f", "arguments": arguments}
+            call = {"id": "call00000", "type": "function", "function": function}
+            asked = {"role": "user", "content": "a"}
+            try:
+                return self._written(
+                    [asked, {"role": "assistant", "content": "", "tool_calls": [call]}], None, False
+                )
+            except RefusedByTemplate:
+                return ""
+
+        as_object, as_text = written({"key": "value"}), written('{"key": "value"}')
+        return "value" in as_object and "{'key'" not in as_object, '{"key": "value"}' in as_text
 
     def _strftime(self, form: str) -> str:
         self.writes_date = True
@@ -149,14 +203,46 @@ class ChatTemplate:
 
 
 def source_in(folder: Path, config: Mapping[str, Any]) -> tuple[str, Path] | None:
-    """The template that a folder holds, and its file; `config` is what tokenizer_config.json says."""
+    """The template that a folder holds, and its file; `config` is what tokenizer_config.json says.
+
+    Raises:
+        RequestError: the file cannot be read, `chat_template` is neither a text nor texts by name, or none of
+            several is named `default`.
+    """
     file = folder / "chat_template.jinja"
     if file.exists():
-        return file.read_text(encoding="utf-8"), file
-    found = config.get("chat_template")
+        return read_source(file), file
+    found, file = config.get("chat_template"), folder / "tokenizer_config.json"
+    if found is None:
+        return None
     if isinstance(found, list):  # several by name, as some older folders have them
-        found = {each.get("name"): each.get("template") for each in found}.get("default")
-    return (found, folder / "tokenizer_config.json") if isinstance(found, str) else None
+        if not all(isinstance(each, Mapping) and {"name", "template"} <= each.keys() for each in found):
+            raise RequestError("chat_template is a list of something else than names and templates", str(file),
+                               'write [{"name": "default", "template": "..."}]')  # fmt: skip
+        found = {str(each["name"]): each["template"] for each in found}
+    if isinstance(found, dict):
+        if "default" not in found:
+            raise RequestError(f"its chat templates are named {', '.join(found) or 'nothing'}, and none default",
+                               str(file), "name the one that is to be used default")  # fmt: skip
+        found = found["default"]
+    if not isinstance(found, str):
+        raise RequestError("chat_template is not text", str(file), "restore the file")
+    return found, file
+
+
+def read_source(file: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        RequestError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise RequestError("this is not UTF-8 text", str(file), "save it as UTF-8") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise RequestError(f"this cannot be read ({why})", str(file)) from None
 
 
 class _Generation(Extension):
@@ -174,15 +260,10 @@ class _Generation(Extension):
         return f"{OPEN}{caller()}{CLOSE}"
 
 
-def broken_up(value: Any, special: re.Pattern[str]) -> Any:
-    """`value` with every special token's name in its texts broken up by marks, and no marks but these."""
-    if isinstance(value, str):
-        return special.sub(lambda found: BROKEN.join(found[0]), _MARKS.sub("\ufffd", value))
-    if isinstance(value, Mapping):
-        return {key: broken_up(inner, special) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [broken_up(inner, special) for inner in value]
-    return value
+def _reason(error: BaseException) -> str:
+    """Why a template failed, on one line; of what is no refusal of its own, the kind of the error too."""
+    text = " ".join(str(error).split())[:_LONGEST_REASON]
+    return text if isinstance(error, TemplateError) and text else f"{type(error).__name__}: {text}"
 
 
 def _refuse(message: str) -> NoReturn:

@@ -14,7 +14,8 @@ model is asked later is, token for token, what it was trained on.
 What is the assistant's is said by the template's `{% generation %}` blocks where it has them. Otherwise the
 conversation is rendered up to each turn: what comes after the generation prompt is the assistant's. Some
 templates write earlier turns otherwise once later ones follow (Qwen3 takes thoughts away), and then
-there is no such place; that is found out and refused, never guessed.
+there is no such place; that is found out and refused, never guessed. The blocks are held against the prompts
+too (blocks.py): an answer whose prompt is not how the conversation begins is not learned.
 """
 
 from __future__ import annotations
@@ -23,29 +24,49 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from linnet.config import RequestError
-from linnet.text.chat_template import BROKEN, CHATML, CLOSE, NAMED, OPEN, PLAIN, ChatTemplate, broken_up
+from linnet.text.blocks import learned_blocks
+from linnet.text.chat_template import CHATML, NAMED, PLAIN, ChatTemplate, RefusedByTemplate, read_source
+from linnet.text.prefixes import Prefixes
+from linnet.text.template_inputs import BROKEN, CLOSE, OPEN, SpecialNames, Tools
 from linnet.text.tokenizer import Tokenizer
 from linnet.text.train import IM_END, IM_START
 
 Turns = Sequence[Mapping[str, Any]]
 
 
-class UnstableTemplate(RequestError):
-    """The template writes a turn otherwise once later ones follow, so what was said cannot be told apart."""
-
-
 @dataclass(frozen=True)
 class ChatTokens:
-    """A conversation's tokens: ids [n], learned [n], and the spans [begin, end) of the learned turns."""
+    """A conversation's tokens: ids [n], learned [n], and the spans [begin, end) of the learned turns.
+
+    parted: places where the text was encoded in two parts. unasked: turns that were to be learned and are not,
+    because their prompt is not how the conversation begins.
+    """
 
     ids: list[int]
     learned: list[bool]
     spans: list[tuple[int, int]]
-    parted: int  # places where the text was encoded in two parts
+    parted: int = 0
+    unasked: int = 0
+
+
+def _talk(said: str, *before: dict[str, str], **further: str) -> Turns:
+    return [*before, {"role": "user", "content": said}, {"role": "assistant", "content": said, **further}]
+
+
+_SENTENCE = "The quick brown fox jumps over the lazy dog, and this is it: 1 + 2 = 3."
+_TALKS = (
+    _talk("b"),
+    _talk("b", reasoning_content="c"),  # some templates ask only for answers with thoughts
+    _talk("b", {"role": "system", "content": "s"}),
+    _talk(_SENTENCE),  # some look for something in what is said
+    _talk(_SENTENCE, {"role": "system", "content": _SENTENCE}, reasoning_content=_SENTENCE),
+)
+"""Questions and answers that show how a template ends a turn; the first that it can write is taken."""
 
 
 class ChatEncoder:
@@ -64,6 +85,7 @@ class ChatEncoder:
         longest_first = sorted(self._special, key=len, reverse=True)
         names = "|".join(map(re.escape, longest_first)) or "(?!)"
         self._names = re.compile(names)
+        self._special_names = SpecialNames(self._special)
         self._signs = re.compile(f"(?P<name>{names})|[{OPEN}{CLOSE}]")
         self._line = tokenizer.encode("\n")
         probe = (tokenizer.token(tokenizer.eos_id) or "") + "a"
@@ -71,34 +93,48 @@ class ChatEncoder:
         self._alone = tokenizer.encode(probe, allow_special=True)[1:] == tokenizer.encode("a")
         self._spaced = tokenizer.encode("\na") != self._line + tokenizer.encode("a")
 
-    def prompt(self, messages: Turns) -> list[int]:
+    def prompt(self, messages: Turns, tools: Tools = ()) -> list[int]:
         """The ids a model reads before it answers, the generation prompt included.
+
+        Args:
+            messages: the turns.
+            tools: what the assistant may call, as JSON schemas.
 
         Raises:
             RequestError: when the template refuses these messages.
         """
-        marked = self.template.render_marked(messages, True, self._names)
-        return self._encode(marked.replace(OPEN, "").replace(CLOSE, "")).ids
+        return self._encode(self._prompt(messages, tools)).ids
 
-    def learn(self, messages: Turns, learned: Sequence[bool]) -> ChatTokens:
+    def learn(self, messages: Turns, learned: Sequence[bool], tools: Tools = ()) -> ChatTokens:
         """The ids of a conversation, of which those that the assistant says in `learned` turns are learned.
 
         Args:
             messages: the turns.
             learned: of each, whether it is learned; only the assistant's can be.
+            tools: as in `prompt`.
 
         Raises:
             UnstableTemplate: when the template has no generation blocks and its turns are not where
-                they were when they were said.
+                they were when they were said (UnaskedAnswer: the last one).
             RequestError: when the template refuses these messages.
         """
         if len(learned) != len(messages):
             raise ValueError(f"{len(messages)} turns and {len(learned)} flags")
         if any(flag and turn["role"] != "assistant" for flag, turn in zip(learned, messages, strict=True)):
             raise ValueError("only the assistant's turns are learned")
-        if self.template.has_generation:
-            return self._encode(self._by_blocks(messages, learned))
-        return self._encode(self._by_prefixes(messages, learned))
+        whole = self._render(messages, False, tools)
+        if not self.template.has_generation:
+            turns = [turn for turn, flag in enumerate(learned) if flag]
+            prefixes = Prefixes(self.template.where, self._names, self._special_names)
+            parts = [
+                (self._prompt(messages[:turn], tools), self._render(messages[: turn + 1], False, tools))
+                for turn in turns
+            ]
+            return self._encode(prefixes.learned(whole, messages, turns, parts))
+        answers = [(turn, flag) for turn, flag in enumerate(learned) if messages[turn]["role"] == "assistant"]
+        prompts = [(self._before(messages[:turn], tools), flag) for turn, flag in answers]
+        marked, unasked = learned_blocks(whole, prompts)
+        return replace(self._encode(marked), unasked=unasked)
 
     def stop_ids(self) -> tuple[int, ...]:
         """The tokens that end an answer: EOS, and the template's ends of a turn where they are others.
@@ -106,14 +142,27 @@ class ChatEncoder:
         An end of turn that is no special token cannot be told from text; then there is only EOS.
 
         Raises:
-            RequestError: when the template refuses a plain question and answer.
+            RequestError: when the template refuses every plain question and answer that is tried.
         """
-        talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        ends = [self.learn(talk, [False, True])]
-        with suppress(RequestError):  # it writes history otherwise, or wants an answer last
-            ends.append(self.learn([*talk, talk[0]], [False, True, False]))
-        last = [i for tokens in ends for i in self.ends(tokens) if i in self.tokenizer.special_ids]
-        return tuple(dict.fromkeys((self.tokenizer.eos_id, *last)))
+        refusals: list[RequestError] = []
+        for talk in _TALKS:
+            found: list[ChatTokens] = []
+            try:
+                found.append(self._said(talk))
+            except RequestError as error:
+                refusals.append(error)
+                continue
+            with suppress(RequestError):  # it writes history otherwise, or wants an answer last
+                found.append(self._said([*talk, talk[-2]]))
+            last = [i for tokens in found for i in self.ends(tokens) if i in self.tokenizer.special_ids]
+            return tuple(dict.fromkeys((self.tokenizer.eos_id, *last)))
+        raise refusals[0]
+
+    def _said(self, messages: Turns) -> ChatTokens:
+        """The assistant's turns, as the template marks them where it does."""
+        if self.template.has_generation:
+            return self._encode(self._render(messages, False, ()))
+        return self.learn(messages, [turn["role"] == "assistant" for turn in messages])
 
     def ends(self, tokens: ChatTokens) -> list[int]:
         """The last token of every learned turn, white space after it aside."""
@@ -124,62 +173,21 @@ class ChatEncoder:
             found.append(said[-1 - next((n for n, white in enumerate(blank) if not white), 0)])
         return found
 
-    def _by_blocks(self, messages: Turns, learned: Sequence[bool]) -> str:
-        """The marked text with the blocks of the learned turns only."""
-        marked = self.template.render_marked(messages, False, self._names)
-        said = [flag for flag, turn in zip(learned, messages, strict=True) if turn["role"] == "assistant"]
-        if all(said):
-            return marked
-        if marked.count(OPEN) != len(said):
-            raise RequestError(
-                "the chat template's generation blocks are not one for each of the assistant's turns, "
-                "so single turns cannot be learned", self.template.where, "learn all turns, or mend the template",
-            )  # fmt: skip
-        flags = iter(said)
-        blocks = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}")
-        return blocks.sub(lambda block: block[0] if next(flags) else block[1], marked)
+    def _render(self, messages: Turns, add_generation_prompt: bool, tools: Tools) -> str:
+        return self.template.render_marked(messages, add_generation_prompt, self._special_names, tools)
 
-    def _by_prefixes(self, messages: Turns, learned: Sequence[bool]) -> str:
-        """The marked text, with marks put where each learned turn begins and ends."""
-        render = self.template.render_marked
-        whole = render(messages, False, self._names)
-        parts, at = [], 0
-        for turn, flag in enumerate(learned):
-            if not flag:
-                continue
-            before = render(messages[:turn], True, self._names)
-            after = self._until(messages[: turn + 1], whole, before)
-            if after is None:
-                raise UnstableTemplate(
-                    f"the chat template writes turn {turn + 1} of {len(messages)} otherwise when it is asked for "
-                    "than when it is history", self.template.where,
-                    "learn each turn by itself (turns: each), or give the template {% generation %} blocks",
-                )  # fmt: skip
-            begin, end = len(before), self._end(after, len(before))
-            parts += [whole[at:begin], OPEN, whole[begin:end], CLOSE]
-            at = end
-        return "".join([*parts, whole[at:]])
+    def _prompt(self, messages: Turns, tools: Tools) -> str:
+        """The marked text of a prompt, in which nothing is learned."""
+        return self._render(messages, True, tools).replace(OPEN, "").replace(CLOSE, "")
 
-    def _until(self, messages: Turns, whole: str, before: str) -> str | None:
-        """The beginning of `whole` up to the end of the last of these turns; None where it reads otherwise.
-
-        Some templates end a conversation with a token of its own (Phi-3), which is not there once a turn
-        follows: then the two agree up to the end of the turn, its words and its last special token included.
-        """
-        after = self.template.render_marked(messages, False, self._names)
-        if not whole.startswith(after):
-            shared = _shared(after, whole)
-            ends = [name.end() for name in self._names.finditer(shared, len(before))]
-            after = shared[: ends[-1]] if ends else ""
-            words = str(broken_up(messages[-1]["content"], self._names)).strip()
-            if words not in after[len(before) :]:
-                return None
-        return after if after.startswith(before) else None
-
-    def _end(self, after: str, begin: int) -> int:
-        """Where the turn that begins at `begin` ends: with its last special token, if only space follows that."""
-        ends = [name.end() for name in self._names.finditer(after, begin)]
-        return ends[-1] if ends and not after[ends[-1] :].strip() else len(after)
+    def _before(self, messages: Turns, tools: Tools) -> str | None:
+        """The prompt for what follows these turns; None where nobody is asked for it: a greeting that comes first."""
+        try:
+            return self._prompt(messages, tools)
+        except RefusedByTemplate:
+            if messages:
+                raise
+            return None
 
     def _encode(self, marked: str) -> ChatTokens:
         """Marked text to ids; text between two of the template's special tokens is encoded together."""
@@ -236,12 +244,6 @@ class ChatEncoder:
         return self.tokenizer.encode(text)
 
 
-def _shared(one: str, other: str) -> str:
-    """The beginning that two texts share."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return one[: next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))]
-
-
 def _stripped(text: str, cuts: list[int], left: bool, right: bool) -> tuple[str, list[int]]:
     """`text` without the space that special tokens beside it take in, as some vocabularies have them."""
     if left:
@@ -263,7 +265,7 @@ def template_for(tokenizer: Tokenizer, named: str = "auto", where: str = "chat_t
             (see there; nothing is ever added to a vocabulary). "chatml" or "plain". Or a template's file.
 
     Raises:
-        RequestError: when there is no such file, it is no template, or ChatML is asked of a
+        RequestError: when there is no such file, it cannot be read, it is no template, or ChatML is asked of a
             vocabulary that cannot say it.
     """
     ends = all(tokenizer.id_of(name) in tokenizer.special_ids for name in (IM_START, IM_END))
@@ -272,15 +274,13 @@ def template_for(tokenizer: Tokenizer, named: str = "auto", where: str = "chat_t
     elif named in NAMED:
         source, place = NAMED[named], where
     else:
-        try:
-            with open(named, encoding="utf-8") as file:
-                source, place = file.read(), named
-        except (OSError, UnicodeDecodeError):
+        if "\0" in named or not Path(named).exists():
             raise RequestError(
                 f"there is no chat template {named!r}",
                 where,
                 "write auto, chatml, plain, or a template's file",
-            ) from None
+            )
+        source, place = read_source(Path(named)), named
     if source == CHATML and not ends:
         raise RequestError(
             f"ChatML needs the special tokens {IM_START} and {IM_END}, which {tokenizer.name} has not", where,

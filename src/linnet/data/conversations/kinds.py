@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["conversation", "pair", "problem"]
-Turn = Mapping[str, Any]  # role, content; of tools also tool_calls, tool_call_id, name
+Turn = Mapping[
+    str, Any
+]  # role, content; perhaps tool_calls, reasoning_content, name and what else its row has
 Turns = tuple[Turn, ...]
+Tools = tuple[Mapping[str, Any], ...]  # JSON schemas of what the assistant may call
 
 
 class Unusable(Exception):
@@ -31,6 +34,7 @@ class Conversation:
     messages: Turns
     learned: tuple[bool, ...]
     columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    tools: Tools = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Pair:
     chosen: Turns
     rejected: Turns
     columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    tools: Tools = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Problem:
     prompt: Turns
     answer: str | None
     columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    tools: Tools = ()
 
     @property
     def right(self) -> Any:
@@ -62,6 +68,14 @@ class Problem:
 
 
 Item = Conversation | Pair | Problem
+
+
+_SAID = ("role", "content", "tool_calls", "reasoning_content", "name")
+
+
+def said(turn: Turn) -> dict[str, Any]:
+    """What a turn says, without a row's notes on it (numbers, dates and the like)."""
+    return {key: turn[key] for key in _SAID if key in turn}
 
 
 def turns_in(item: Item) -> tuple[Turns, ...]:
@@ -73,7 +87,9 @@ def turns_in(item: Item) -> tuple[Turns, ...]:
 
 def content_of(item: Item) -> bytes:
     """What an item says, in one form: equal for exact duplicates, whatever their other columns are."""
-    parts: list[Any] = [[dict(turn) for turn in turns] for turns in turns_in(item)]
+    parts: list[Any] = [[said(turn) for turn in turns] for turns in turns_in(item)]
+    if item.tools:
+        parts.append(item.tools)
     if isinstance(item, Problem):
         parts.append(item.answer)
     if isinstance(item, Conversation):

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from linnet.config import RequestError
+from linnet.data.conversations.counts import UNASKED, Counts
 from linnet.data.conversations.kinds import Item, Pair
 from linnet.data.conversations.reading import Gathered
-from linnet.data.conversations.rendering import Counts, Renderer
+from linnet.data.conversations.rendering import Renderer
 from linnet.data.conversations.settings import PreflightSettings
 from linnet.data.conversations.splitting import duplicates, overlap
 from linnet.data.examples import Example
@@ -36,7 +37,8 @@ class Preflight:
     """What was found. Counts are of rows, of examples, or of items (conversations, pairs, problems).
 
     samples: some examples, for people. overlap: items of validation that stand in training word for word.
-    shared_questions: those whose question is asked in training, perhaps with another answer.
+    shared_questions: those whose question is asked in training, perhaps with another answer. template: where the
+    chat template came from.
     """
 
     sources: tuple[str, ...]
@@ -50,6 +52,7 @@ class Preflight:
     counts: Counts
     samples: tuple[Example, ...]
     pairs: bool = False
+    template: str = ""
 
     @property
     def shares(self) -> dict[str, float]:
@@ -71,6 +74,13 @@ class Preflight:
         Raises:
             RequestError: the first limit that is exceeded, or there is no example.
         """
+        if not self.items:
+            raise self._nothing(where)
+        if not self.counts.examples and self.counts.refused.get(UNASKED) == self.counts.refused.total():
+            raise RequestError(
+                f"{UNASKED}, so what would be learned is never asked for", self.template or where,
+                "give another chat_template, or give each answer its thoughts where the prompt opens them",
+            )  # fmt: skip
         shares = self.shares
         for name, (what, mend) in _FAULTS.items():
             limit = getattr(limits, f"max_{name}")
@@ -81,7 +91,26 @@ class Preflight:
                     f"{mend}; or raise preflight.max_{name}",
                 )  # fmt: skip
         if not self.counts.examples:
-            raise RequestError(f"no example is left of {self.items:,}", where, "raise the sequence length")
+            raise self._nothing(where)
+
+    def _nothing(self, where: str) -> RequestError:
+        """Why no example is left."""
+        counts = self.counts
+        if not self.items and self.validation:
+            return RequestError(
+                f"all questions are held out ({self.validation:,} items), and none is left to learn from", where,
+                "give more rows, lower validation_fraction, or give validation_sources",
+            )  # fmt: skip
+        if not self.items:
+            return RequestError("no item is left to learn from", where, "check the weights of its sources")
+        causes = {
+            "too long": (counts.dropped, "raise the sequence length"),
+            "nothing to learn": (counts.empty, _FAULTS["empty_masks"][1]),
+            "refused by the chat template": (counts.refused.total(), "give another chat_template"),
+        }
+        found = ", ".join(f"{why} {count:,}" for why, (count, _) in causes.items() if count)
+        hint = max(causes.values())[1]
+        return RequestError(f"no example is left of {self.items:,} ({found})", where, hint)
 
     def _made(self) -> str:
         """Examples, or pairs of two each."""
@@ -98,7 +127,11 @@ class Preflight:
         return {
             **{name: getattr(self, name) for name in own},
             "unusable": dict(self.unusable),
-            "counts": {**asdict(self.counts), "refused": dict(self.counts.refused)},
+            "counts": {
+                **asdict(self.counts),
+                "refused": dict(self.counts.refused),
+                "unwritten": dict(self.counts.unwritten),
+            },
             "shares": self.shares,
         }
 
@@ -106,6 +139,20 @@ class Preflight:
         """Some of `shares`, a line each."""
         shares = self.shares
         return [f"{shares[name]:7.2%} {_FAULTS[name][0]}" for name in names]
+
+    def template_notes(self) -> list[str]:
+        """What the chat template refuses, leaves out and does not ask for, a line each."""
+        counts = self.counts
+        lines = [f"not learned: {why} {count:,}" for why, count in counts.refused.most_common(3)]
+        if counts.unwritten:
+            named = ", ".join(f"{name} {count:,}" for name, count in counts.unwritten.most_common())
+            lines.append(f"the chat template does not write, of so many examples: {named}")
+        if counts.unasked:
+            lines.append(
+                f"{counts.unasked:,} answers are not learned: the chat template's prompt is not how it writes them "
+                "(chat.turns=each may help)"
+            )
+        return lines
 
     def text(self, tokenizer: Tokenizer, colour: bool) -> str:
         """For people: some examples with what is learned in colour (or between ⟦ and ⟧), then the counts."""
@@ -130,6 +177,7 @@ class Preflight:
             lines.append(
                 f"{counts.parted:,} answers begin inside a token of the whole text; encoded in two parts"
             )
+        lines += self.template_notes()
         if self.shared_questions > self.overlap:
             lines.append(f"{self.shared_questions:,} questions of validation are asked in training as well")
         return "\n".join([*lines, ""])
@@ -143,7 +191,8 @@ _FAULTS = {
     ),
     "unlearned_eos": (
         "of examples have an answer whose end is not learned, so the model would not stop",
-        "let the chat template end the assistant's turn with a special token (inside {% generation %})",
+        "let the chat template end the assistant's turn with eos_token or another special token of the vocabulary "
+        "(inside {% generation %})",
     ),
     "too_long": ("of examples do not fit", "raise the sequence length"),
     "duplicates": ("of the data are exact duplicates", "take them out"),
@@ -185,6 +234,7 @@ def look_over(
         counts=renderer.counts,
         samples=tuple(examples[place] for place in places if place < len(examples)),
         pairs=pairs,
+        template=renderer.template.where,
     )
 
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from linnet.config import RequestError
 from linnet.data.cleaning import Filter
-from linnet.data.conversations.kinds import Item, Kind, Unusable
+from linnet.data.conversations.columns import READ, SYSTEM
+from linnet.data.conversations.kinds import Item, Kind, Unusable, turns_in
+from linnet.data.conversations.labels import Labels
 from linnet.data.conversations.schemas import SCHEMAS, held, recognise
+from linnet.data.conversations.tools import holds, tools_of, without_alignment
 from linnet.data.settings import Source
 from linnet.data.sources.documents import files_of, limit_of
 from linnet.data.sources.reading import unseen
@@ -32,7 +35,8 @@ PLURAL: dict[Kind, str] = {"conversation": "conversations", "pair": "pairs", "pr
 class Gathered:
     """What a source gave.
 
-    schemas: rows by the schema that read them. unusable: rows by why they gave nothing.
+    schemas: rows by the schema that read them. unusable: rows by why they gave nothing. unread: rows by the
+    columns that say something and are no part of what is learned.
     """
 
     title: str
@@ -42,6 +46,7 @@ class Gathered:
     filtered: int = 0
     schemas: Counter[str] = field(default_factory=Counter)
     unusable: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         read = ", ".join(f"{name} {count:,}" for name, count in self.schemas.most_common())
@@ -50,6 +55,8 @@ class Gathered:
             text += f"; {self.filtered:,} filtered"
         if self.unusable:
             text += "; left out: " + ", ".join(f"{why} {n:,}" for why, n in self.unusable.most_common())
+        if self.unread:
+            text += "; columns that are not learned: " + ", ".join(self.unread)
         return text
 
 
@@ -68,25 +75,27 @@ def rows(source: Source, split: str = "train", world: World = "instruction") -> 
 
 def _rows(source: Source, split: str, world: World) -> Iterator[Mapping[str, Any]]:
     keep = Filter(source.filter) if source.filter else None
-    for row, place in _with_places(source, split, world):
+    for row, place, aligned in _with_places(source, split, world):
         try:
             if keep is None or keep(row):
-                yield {**row, **dict(source.columns)}
+                whole = {**row, **dict(source.columns)}
+                yield without_alignment(whole) if aligned else whole
         except RequestError as error:
             raise RequestError(error.what, place, error.mend) from None
 
 
-def _with_places(source: Source, split: str, world: World) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _with_places(source: Source, split: str, world: World) -> Iterator[tuple[Mapping[str, Any], str, bool]]:
+    """Rows, their places, and whether nulls in them may only be there to align the structs of a table."""
     if source.builtin:
         from linnet.data import world as the_world
 
         name = source.name or world
         make = getattr(the_world, name)
         for number in itertools.count():
-            yield make(split, 0, number), f"builtin:world, {name} {number}"
+            yield make(split, 0, number), f"builtin:world, {name} {number}", False
     for file in files_of(source):
         for _, row, place in rows_of(file, 0, None, source.text_field, unseen):
-            yield row, place
+            yield row, place, file.kind == ".parquet"
 
 
 def gather(source: Source, kind: Kind, *, split: str = "train", world: World | None = None) -> Gathered:
@@ -100,7 +109,10 @@ def gather(source: Source, kind: Kind, *, split: str = "train", world: World | N
         RequestError: when no row gives this kind: the line names the columns, what would fit, and what
             else these columns give. Or as `documents`.
     """
-    return collect(rows(source, split, world or WORLDS[kind]), kind, source.title)
+    found = collect(rows(source, split, world or WORLDS[kind]), kind, source.title)
+    if source.builtin:
+        found.unread.clear()  # its columns are what its stages need
+    return found
 
 
 def collect(many: Iterable[Mapping[str, Any]], kind: Kind, title: str) -> Gathered:
@@ -110,6 +122,7 @@ def collect(many: Iterable[Mapping[str, Any]], kind: Kind, title: str) -> Gather
         RequestError: when no row gives this kind.
     """
     found = Gathered(title, kind)
+    labels = Labels()
     columns: dict[str, None] = {}
     for row in many:
         found.rows += 1
@@ -122,13 +135,33 @@ def collect(many: Iterable[Mapping[str, Any]], kind: Kind, title: str) -> Gather
                 break
             continue
         found.schemas[name] += 1
+        labels.note(row, name, len(found.items), len(found.items) + len(items))
         found.items += items
+        if kind != "problem":  # whose columns its verifiers are given
+            found.unread.update(_unread(items[0]))
+    for name, first, end in reversed(labels.no_answers()):
+        del found.items[first:end]
+        found.schemas[name] -= 1
+        found.unusable["labelled as no answer (label 0)"] += 1
+    found.schemas += Counter()  # without those that are 0 now
     if not found.items:
         raise _nothing(found, list(columns))
     return found
 
 
 _FITS_NOTHING = "no schema fits its columns"
+_MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+
+
+def _unread(item: Item) -> list[str]:
+    """The columns of an item that say something and are no part of it."""
+    opening = turns_in(item)[0][0]
+    system = opening["content"] if opening["role"] == "system" else None
+    return [
+        name
+        for name, value in item.columns.items()
+        if holds(value) and (value != system if name in SYSTEM else name not in READ)
+    ]
 
 
 def read(row: Mapping[str, Any], kind: Kind) -> tuple[str, Sequence[Item]]:
@@ -140,7 +173,11 @@ def read(row: Mapping[str, Any], kind: Kind) -> tuple[str, Sequence[Item]]:
     reason = Unusable(_FITS_NOTHING)
     for place, schema in enumerate(recognise(held(row)).get(kind, ())):
         try:
-            return schema.name, schema.convert(row)
+            for name in (name for name in _MEDIA if holds(row.get(name))):
+                raise Unusable(f"it has {name}, and only text is learned")
+            tools = tools_of(row)
+            items = schema.convert(row)
+            return schema.name, [replace(item, tools=tools) for item in items] if tools else items
         except Unusable as why:
             reason = reason if place else why
     raise reason

@@ -10,47 +10,25 @@ Too long is counted in places of a row: an example of n tokens takes n - 1.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from linnet.config import RequestError
-from linnet.data.conversations.kinds import Conversation, Pair, Problem, Turn, Turns
+from linnet.data.conversations.counts import UNASKED, Counts
+from linnet.data.conversations.kinds import Conversation, Pair, Problem, Tools, Turn, Turns, Unusable
 from linnet.data.conversations.settings import ChatSettings
 from linnet.data.conversations.turns import learned_after, turn
+from linnet.data.conversations.written import left_out
 from linnet.data.examples import Example
 from linnet.data.shards.store import token_dtype
 from linnet.text import Tokenizer
 from linnet.text.chat_template import ChatTemplate, RefusedByTemplate
 from linnet.text.chat_tokens import ChatEncoder, ChatTokens
+from linnet.text.prefixes import UnaskedAnswer
 
 _TRIES = 8  # text that is cut by tokens and joined again may come out a token or two longer
-
-
-@dataclass
-class Counts:
-    """What became of the items, and of the examples that were made of them.
-
-    too_long: items that did not fit, of which `dropped` were left out and `cut` lost a part of their
-    prompt. empty: examples with nothing to learn, left out. unlearned_eos: examples of which an answer's
-    last token is no token that ends an answer. parted: see ChatTokens. refused: items that the
-    template cannot write, by its reason.
-    """
-
-    items: int = 0
-    examples: int = 0
-    tokens: int = 0
-    learned: int = 0
-    too_long: int = 0
-    dropped: int = 0
-    cut: int = 0
-    empty: int = 0
-    unlearned_eos: int = 0
-    parted: int = 0
-    longest: int = 0  # places of the longest item, whatever became of it
-    refused: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -92,7 +70,6 @@ class Renderer:
                 template.where, "set chat.today to a date, for example chat.today=2026-11-21",
             )  # fmt: skip
         self._dtype = token_dtype(tokenizer.vocab_size)
-        self._takes_tools = "tool_calls" in template.source
         self.counts = Counts()
 
     def conversations(self, items: Iterable[Conversation]) -> list[Example]:
@@ -105,7 +82,11 @@ class Renderer:
 
     def conversation(self, item: Conversation) -> list[Example]:
         """The examples of one conversation; none when it is left out, and `counts` says why."""
-        return [example for turns, learned in self._parts(item) if (example := self._one(turns, learned))]
+        return [
+            example
+            for turns, learned in self._parts(item)
+            if (example := self._one(turns, learned, item.tools))
+        ]
 
     def pair(self, item: Pair) -> tuple[Example, Example] | None:
         """The chosen and the rejected answer after the same prompt tokens; None when they are left out.
@@ -116,16 +97,20 @@ class Renderer:
         self.counts.items += 1
         prompt = self._opened(item.prompt)
         answers = (item.chosen, item.rejected)
-        both = [self._tokens((*prompt, *answer), learned_after(prompt, answer)) for answer in answers]
-        if None in both:
-            return None
-        fitted = [tokens for tokens in both if tokens is not None]
+        tools = item.tools
+        fitted: list[ChatTokens] = []
+        for answer in answers:
+            tokens = self._tokens((*prompt, *answer), learned_after(prompt, answer), tools)
+            if tokens is None:
+                return None
+            fitted.append(tokens)
         if max(len(tokens.ids) for tokens in fitted) - 1 > self.max_length:
-            shorter = self._shortened(prompt, answers, [learned_after(prompt, answer) for answer in answers])
+            flags = [learned_after(prompt, answer) for answer in answers]
+            shorter = self._shortened(prompt, answers, flags, tools)
             if shorter is None:
                 return None
             prompt, fitted = shorter
-        ids = self.encoder.prompt(prompt)
+        ids = self.encoder.prompt(prompt, tools)
         for tokens in fitted:
             if tokens.ids[: len(ids)] != ids or any(tokens.learned[: len(ids)]):
                 raise RequestError(
@@ -146,12 +131,12 @@ class Renderer:
         """A problem's prompt, or None when it is too long and left out."""
         self.counts.items += 1
         prompt = self._opened(item.prompt)
-        ids = self._prompt(prompt)
+        ids = self._prompt(prompt, item.tools)
         if ids is None:
             return None
         self.counts.longest = max(self.counts.longest, len(ids))
         if len(ids) > self.max_length:
-            shorter = self._shortened(prompt, ((),), [()])
+            shorter = self._shortened(prompt, ((),), [()], item.tools)
             if shorter is None:
                 return None
             ids = shorter[1][0].ids
@@ -173,14 +158,14 @@ class Renderer:
         ends = ends if self.settings.turns == "each" else ends[-1:]
         return [(turns[: end + 1], (False,) * end + (True,)) for end in ends]
 
-    def _one(self, turns: Turns, learned: Sequence[bool]) -> Example | None:
+    def _one(self, turns: Turns, learned: Sequence[bool], tools: Tools) -> Example | None:
         self.counts.items += 1
-        tokens = self._tokens(turns, learned)
+        tokens = self._tokens(turns, learned, tools)
         if tokens is None:
             return None
         if len(tokens.ids) - 1 > self.max_length:
             last = max(place for place, turn in enumerate(turns) if turn["role"] != "assistant") + 1
-            shorter = self._shortened(turns[:last], (turns[last:],), [learned])
+            shorter = self._shortened(turns[:last], (turns[last:],), [learned], tools)
             if shorter is None:
                 return None
             (tokens,) = shorter[1]
@@ -194,13 +179,15 @@ class Renderer:
             return turns
         return (turn("system", self.settings.system), *turns)
 
-    def _tokens(self, turns: Turns, learned: Sequence[bool]) -> ChatTokens | None:
-        """Tokens, or None when the template cannot write these turns."""
-        if not self._takes_tools and any(turn.get("tool_calls") for turn in turns):
-            self.counts.refused["it has tool calls, which the chat template does not write"] += 1
+    def _tokens(self, turns: Turns, learned: Sequence[bool], tools: Tools) -> ChatTokens | None:
+        """Tokens, or None when the template cannot write these turns, or asks for none of their answers."""
+        if not self._complete(turns, learned, tools):
             return None
-        tokens = self._allowed(turns, learned)
+        tokens = self._allowed(turns, learned, tools)
         if tokens is None:
+            return None
+        if tokens.unasked and tokens.unasked == sum(learned):
+            self.counts.refused[UNASKED] += 1
             return None
         if tokens.learned and tokens.learned[0]:
             raise RequestError(
@@ -210,16 +197,29 @@ class Renderer:
         self.counts.longest = max(self.counts.longest, len(tokens.ids) - 1)
         return tokens
 
-    def _allowed(self, turns: Turns, learned: Sequence[bool]) -> ChatTokens | None:
+    def _complete(self, turns: Turns, learned: Sequence[bool], tools: Tools) -> bool:
+        """Whether the template writes all that must not be left out; what else it leaves out is counted."""
         try:
-            return self.encoder.learn(turns, learned)
+            self.counts.unwritten.update(left_out(self.template, turns, learned, tools))
+        except (Unusable, RefusedByTemplate) as error:
+            self.counts.refused[getattr(error, "what", str(error))] += 1
+            return False
+        return True
+
+    def _allowed(self, turns: Turns, learned: Sequence[bool], tools: Tools) -> ChatTokens | None:
+        try:
+            return self.encoder.learn(turns, learned, tools)
         except RefusedByTemplate as error:
             self.counts.refused[error.what] += 1
-            return None
+        except UnaskedAnswer:
+            self.counts.refused[UNASKED] += 1
+        return None
 
-    def _prompt(self, turns: Turns) -> list[int] | None:
+    def _prompt(self, turns: Turns, tools: Tools) -> list[int] | None:
+        if not self._complete(turns, (), tools):
+            return None
         try:
-            return self.encoder.prompt(turns)
+            return self.encoder.prompt(turns, tools)
         except RefusedByTemplate as error:
             self.counts.refused[error.what] += 1
             return None
@@ -230,11 +230,12 @@ class Renderer:
         counts.tokens += len(tokens.ids)
         counts.learned += sum(tokens.learned)
         counts.parted += tokens.parted
+        counts.unasked += tokens.unasked
         counts.unlearned_eos += any(last not in self.stop_ids for last in self.encoder.ends(tokens))
         return Example(np.array(tokens.ids, dtype=self._dtype), np.array(tokens.learned, dtype=np.bool_))
 
     def _shortened(
-        self, prompt: Turns, answers: Sequence[Turns], learned: Sequence[Sequence[bool]]
+        self, prompt: Turns, answers: Sequence[Turns], learned: Sequence[Sequence[bool]], tools: Tools
     ) -> tuple[Turns, list[ChatTokens]] | None:
         """What is left of a prompt so that all its answers fit, and their tokens; None when it is left out.
 
@@ -247,16 +248,16 @@ class Renderer:
                 f"an example takes {self.counts.longest:,} tokens, and {self.max_length:,} are allowed", "data",
                 "raise the sequence length, or set chat.too_long to drop or cut",
             )  # fmt: skip
-        for shorter in self._shorter(prompt, answers) if self.settings.too_long == "cut" else ():
+        for shorter in self._shorter(prompt, answers, tools) if self.settings.too_long == "cut" else ():
             gone = len(prompt) - len(shorter)
             kept = int(prompt[0]["role"] == "system")
             found = []
             for answer, flags in zip(answers, learned, strict=True):
                 if not answer:
-                    found.append(ChatTokens(self.encoder.prompt(shorter), [], [], 0))
+                    found.append(ChatTokens(self.encoder.prompt(shorter, tools), [], []))
                     continue
                 flags = (*flags[:kept], *flags[kept + gone :])
-                if (tokens := self._allowed((*shorter, *answer), flags)) is None:
+                if (tokens := self._allowed((*shorter, *answer), flags, tools)) is None:
                     return None
                 found.append(tokens)
             if all(len(tokens.ids) - bool(tokens.learned) <= self.max_length for tokens in found):
@@ -265,7 +266,7 @@ class Renderer:
         self.counts.dropped += 1
         return None
 
-    def _shorter(self, prompt: Turns, answers: Sequence[Turns]) -> Iterable[Turns]:
+    def _shorter(self, prompt: Turns, answers: Sequence[Turns], tools: Tools) -> Iterable[Turns]:
         """Ever shorter prompts."""
         system, rest = (prompt[:1], prompt[1:]) if prompt[0]["role"] == "system" else ((), prompt)
         while True:
@@ -278,7 +279,7 @@ class Renderer:
             return
         words = self.tokenizer.encode(str(rest[0]["content"]))
         for _ in range(_TRIES):
-            over = max(self._length((*system, *rest), answer) for answer in answers) - self.max_length
+            over = max(self._length((*system, *rest), answer, tools) for answer in answers) - self.max_length
             if over >= len(words):
                 return
             words = words[over:]
@@ -288,7 +289,8 @@ class Renderer:
             rest = (first, *rest[1:])
             yield (*system, *rest)
 
-    def _length(self, prompt: Turns, answer: Turns) -> int:
+    def _length(self, prompt: Turns, answer: Turns, tools: Tools) -> int:
         if not answer:
-            return len(self.encoder.prompt(prompt))
-        return len(self.encoder.learn((*prompt, *answer), learned_after(prompt, answer)).ids) - 1
+            return len(self.encoder.prompt(prompt, tools))
+        flags = learned_after(prompt, answer)
+        return len(self.encoder.learn((*prompt, *answer), flags, tools).ids) - 1

@@ -5,7 +5,8 @@ several datasets are read too, and a null counts as a column that is not there. 
 fit, the first in `SCHEMAS` that can read the row is taken.
 
 Texts that belong together are joined with a blank line. A context comes before its question, so that the
-question stands next to the answer; Alpaca's `input` comes after its instruction, as Alpaca has it.
+question stands next to the answer; Alpaca's `input` comes after its instruction, as Alpaca has it. A `history` of
+questions and answers comes before both; its answers are learned too, as in LLaMA-Factory, whose column it is.
 """
 
 from __future__ import annotations
@@ -15,20 +16,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from linnet.data.conversations.kinds import Conversation, Item, Kind, Pair, Problem, Turns, Unusable
+from linnet.data.conversations.columns import Row, first_of, named, opened, recalled, rest_of, texts_of
+from linnet.data.conversations.kinds import (
+    Conversation,
+    Item,
+    Kind,
+    Pair,
+    Problem,
+    Turns,
+    Unusable,
+    said,
+)
 from linnet.data.conversations.turns import (
     answer_of,
     learned_after,
     prompt_of,
+    spoken,
     text_of,
     transcript,
     turn,
     turns_of,
 )
 
-Row = Mapping[str, Any]
-
-_SYSTEM = ("system", "system_prompt")
 _QUESTION = ("question", "prompt", "problem", "query")
 _CONTEXT = ("context", "passage", "input")
 _REPLY = ("completion", "response", "output")
@@ -67,32 +76,6 @@ def recognise(names: frozenset[str]) -> dict[Kind, tuple[Schema, ...]]:
     return {kind: tuple(s for s in SCHEMAS if s.kind == kind and s.fits(names)) for kind in kinds}
 
 
-def _first(row: Row, names: Sequence[str]) -> str | None:
-    return next((name for name in names if row.get(name) is not None), None)
-
-
-def _named(row: Row, names: Sequence[str]) -> tuple[Any, str]:
-    name = _first(row, names)
-    if name is None:
-        raise Unusable(f"no {names[0]}")
-    return row[name], name
-
-
-def _rest(row: Row, used: Sequence[str]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in used}
-
-
-def _system(row: Row) -> Turns:
-    name = _first(row, _SYSTEM)
-    text = row[name] if name else None
-    return (turn("system", text),) if isinstance(text, str) and text.strip() else ()
-
-
-def _opened(row: Row, prompt: Turns) -> Turns:
-    """A prompt with the row's system text before it, unless it has one."""
-    return prompt if prompt[0]["role"] == "system" else (*_system(row), *prompt)
-
-
 def _conversation(messages: Turns, learned: Sequence[bool], columns: Mapping[str, Any]) -> list[Item]:
     """A conversation up to its last learned turn: what is said after it teaches nothing."""
     last = max((place for place, flag in enumerate(learned) if flag), default=None)
@@ -102,61 +85,68 @@ def _conversation(messages: Turns, learned: Sequence[bool], columns: Mapping[str
 
 
 def _refuse_label(row: Row) -> None:
-    """WikiQA marks answers that are none with 0; other sets mark with False what people did not like."""
-    if row.get("label") in (0, "0", "False", "false"):
-        raise Unusable("labelled as no answer (label 0)")
+    """Some sets mark with False what people did not like; a number may be one of many classes (labels.py)."""
+    if row.get("label") is False:
+        raise Unusable("labelled as no answer (label False)")
 
 
 def _answered(row: Row, prompt: Turns, answer: Turns, used: Sequence[str]) -> list[Item]:
     _refuse_label(row)
-    prompt = _opened(row, prompt)
-    return _conversation((*prompt, *answer), learned_after(prompt, answer), _rest(row, used))
+    turns, flags = recalled(row, opened(row, prompt))
+    learned = (*flags, *learned_after((), answer))
+    return _conversation((*turns, *answer), learned, rest_of(row, used))
 
 
 def _messages(name: str) -> Callable[[Row], list[Item]]:
     def convert(row: Row) -> list[Item]:
         messages, learned = turns_of(row[name])
-        opened = _opened(row, messages)
-        shift = (False,) * (len(opened) - len(messages))
-        return _conversation(opened, (*shift, *learned), _rest(row, (name,)))
+        turns = opened(row, messages)
+        shift = (False,) * (len(turns) - len(messages))
+        return _conversation(turns, (*shift, *learned), rest_of(row, (name,)))
 
     return convert
 
 
 def _instruction(row: Row) -> list[Item]:
     """Alpaca and Dolly: an instruction, perhaps with what it is about, and what was answered."""
-    text = text_of(row["instruction"], "instruction")
-    about = _first(row, ("input", "context"))
-    if about and isinstance(row[about], str) and row[about].strip():
-        text = f"{text}\n\n{row[about]}"
-    reply, name = _named(row, _REPLY)
-    return _answered(row, (turn("user", text),), answer_of(reply, name), ("instruction", about or "", name))
+    prompt, used = _instructed(row)
+    reply, name = named(row, _REPLY)
+    return _answered(row, prompt, answer_of(reply, name), (*used, name))
+
+
+def _instructed(row: Row) -> tuple[Turns, tuple[str, ...]]:
+    about = ("input", "context")
+    text = "\n\n".join([text_of(row["instruction"], "instruction"), *texts_of(row, about)])
+    return (turn("user", text),), ("instruction", *about)
 
 
 def _completion(row: Row) -> list[Item]:
-    reply, name = _named(row, _REPLY)
-    return _answered(row, prompt_of(row["prompt"], "prompt"), answer_of(reply, name), ("prompt", name))
+    prompt, used = _asked(row, ("prompt",))
+    reply, name = named(row, _REPLY)
+    return _answered(row, prompt, answer_of(reply, name), (*used, name))
 
 
-def _asked(row: Row) -> tuple[Turns, list[str]]:
+def _asked(row: Row, names: Sequence[str] = _QUESTION) -> tuple[Turns, tuple[str, ...]]:
     """What is asked, its context before it; and the columns used."""
-    value, name = _named(row, _QUESTION)
+    value, name = named(row, names)
     prompt = prompt_of(value, name)
-    context = _first(row, _CONTEXT)
-    if context and isinstance(row[context], str) and row[context].strip() and not isinstance(value, list):
-        prompt = (turn("user", f"{row[context]}\n\n{text_of(value, name)}"),)
-    return _opened(row, prompt), [name, context or ""]
+    context = [text for text in texts_of(row, _CONTEXT) if text != value]
+    if context:
+        place = max((n for n, one in enumerate(prompt) if one["role"] == "user"), default=0)
+        asked = {**prompt[place], "content": "\n\n".join([*context, str(prompt[place]["content"])])}
+        prompt = (*prompt[:place], asked, *prompt[place + 1 :])
+    return prompt, (name, *_CONTEXT)
 
 
 def _question(row: Row) -> list[Item]:
     prompt, used = _asked(row)
-    answer, name = _named(row, _ANSWER)
-    return _answered(row, prompt, answer_of(answer, name), [*used, name])
+    answer, name = named(row, _ANSWER)
+    return _answered(row, prompt, answer_of(answer, name), (*used, name))
 
 
 def _letters(row: Row) -> tuple[Turns, str, str]:
     """A question with its choices, lettered; the right letter and the right choice."""
-    question, name = _named(row, _QUESTION)
+    question, name = named(row, _QUESTION)
     choices, place = row["choices"], row["answer"]
     if isinstance(choices, Mapping):  # as ARC has them: {"label": [...], "text": [...]}
         choices = choices.get("text")
@@ -170,10 +160,9 @@ def _letters(row: Row) -> tuple[Turns, str, str]:
     if not isinstance(place, int) or isinstance(place, bool) or not 0 <= place < len(choices):
         raise Unusable("the answer is none of the choices")
     listed = "\n".join(f"{letter}. {choice}" for letter, choice in zip(letters, choices, strict=True))
-    context = _first(row, _CONTEXT)
-    before = f"{row[context]}\n\n" if context else ""
+    asked = "\n\n".join([*texts_of(row, _CONTEXT), text_of(question, name)])
     return (
-        (turn("user", f"{before}{text_of(question, name)}\n{listed}"),),
+        (turn("user", f"{asked}\n{listed}"),),
         letters[place],
         str(choices[place]),
     )
@@ -181,22 +170,23 @@ def _letters(row: Row) -> tuple[Turns, str, str]:
 
 def _choices(row: Row) -> list[Item]:
     prompt, letter, choice = _letters(row)
-    said = (turn("assistant", f"{letter}. {choice}"),)
-    return _answered({**row, "answer": letter}, prompt, said, ("question", "choices"))
+    answer = (turn("assistant", f"{letter}. {choice}"),)
+    return _answered({**row, "answer": letter}, prompt, answer, (*_QUESTION, *_CONTEXT, "choices"))
 
 
 def _choice_problem(row: Row) -> list[Item]:
     prompt, letter, _ = _letters(row)
-    return [Problem(_opened(row, prompt), letter, _rest(row, _QUESTION))]
+    return [Problem(recalled(row, opened(row, prompt))[0], letter, rest_of(row, _QUESTION))]
 
 
 def _problem(row: Row) -> list[Item]:
     prompt, used = _asked(row)
-    name = _first(row, _TRUTH)
+    name = first_of(row, _TRUTH)
     if name:
         _refuse_label(row)
+    prompt = recalled(row, opened(row, prompt))[0]
     answer = text_of(row[name], name) if name and isinstance(row[name], (str, int, float)) else None
-    return [Problem(prompt, answer, _rest(row, used))]
+    return [Problem(prompt, answer, rest_of(row, used))]
 
 
 def _said_problem(row: Row) -> list[Item]:
@@ -206,42 +196,43 @@ def _said_problem(row: Row) -> list[Item]:
         messages = messages[:-1]
     if not messages:
         raise Unusable("no prompt")
-    answer, name = _named(row, _TRUTH)
-    return [Problem(_opened(row, messages), text_of(answer, name), _rest(row, ("messages",)))]
+    answer, name = named(row, _TRUTH)
+    return [Problem(opened(row, messages), text_of(answer, name), rest_of(row, ("messages",)))]
 
 
-def _sides(row: Row) -> tuple[Turns, Turns, Turns]:
-    """Prompt, chosen and rejected; a prompt that stands in both answers is their common beginning."""
-    given = _first(row, _QUESTION) or ("instruction" if row.get("instruction") else None)
+def _sides(row: Row) -> tuple[Turns, Turns, Turns, tuple[str, ...]]:
+    """Prompt, chosen and rejected, and the columns used; a prompt in both answers is their common beginning."""
+    given = first_of(row, (*_QUESTION, "instruction"))
     both: list[Turns] = []
     for name in ("chosen", "rejected"):
-        value = row[name]
-        spoken = transcript(value) if isinstance(value, str) else None
-        if spoken is None and isinstance(value, str) and given is None:
+        value = spoken(row[name])
+        dialogue = transcript(value) if isinstance(value, str) else None
+        if dialogue is None and isinstance(value, str) and given is None:
             raise Unusable("no prompt: chosen and rejected are neither dialogues nor beside one")
-        both.append(spoken or answer_of(value, name))
+        both.append(dialogue or answer_of(value, name))
     chosen, rejected = both
     if all(turns and turns[0]["role"] != "assistant" for turns in both) or given is None:
         shared = 0
-        while shared < min(map(len, both)) and chosen[shared] == rejected[shared]:
+        while shared < min(map(len, both)) and said(chosen[shared]) == said(rejected[shared]):
             shared += 1
-        return chosen[:shared], chosen[shared:], rejected[shared:]
-    return prompt_of(row[given], given), chosen, rejected
+        return chosen[:shared], chosen[shared:], rejected[shared:], (given or "",)
+    prompt, used = _instructed(row) if given == "instruction" else _asked(row)
+    return prompt, chosen, rejected, used
 
 
 def _pair(row: Row) -> list[Item]:
-    prompt, chosen, rejected = _sides(row)
-    if chosen == rejected:
+    prompt, chosen, rejected, used = _sides(row)
+    if [*map(said, chosen)] == [*map(said, rejected)]:
         raise Unusable("chosen and rejected are the same")
     for answer in (chosen, rejected):
-        if not answer or not answer[0]["content"].strip():
+        if not answer or not (answer[0]["content"].strip() or "tool_calls" in answer[0]):
             raise Unusable("one of the answers is empty")
         if answer[0]["role"] != "assistant" or answer[-1]["role"] != "assistant":
             raise Unusable("an answer is not the assistant's")
     if not prompt:
         raise Unusable("no prompt")
-    used = ("chosen", "rejected", "prompt", "messages")
-    return [Pair(_opened(row, prompt), chosen, rejected, _rest(row, used))]
+    gone = ("chosen", "rejected", "prompt", "messages", *used)
+    return [Pair(recalled(row, opened(row, prompt))[0], chosen, rejected, rest_of(row, gone))]
 
 
 def _chosen(row: Row) -> list[Item]:
@@ -254,12 +245,11 @@ def _chosen(row: Row) -> list[Item]:
 def _truthful(row: Row) -> list[Item]:
     """Each wrong answer beside a right one; the right ones are taken in turn."""
     prompt, used = _asked(row)
-    right, wrong = (
-        [text for text in _named(row, names)[0] if str(text).strip()] for names in (_TRUE, _FALSE)
-    )
+    prompt = recalled(row, opened(row, prompt))[0]
+    right, wrong = ([text for text in named(row, names)[0] if str(text).strip()] for names in (_TRUE, _FALSE))
     if not right or not wrong:
         raise Unusable("no right or no wrong answer")
-    columns = _rest(row, (*used, *_TRUE, *_FALSE))
+    columns = rest_of(row, (*used, *_TRUE, *_FALSE))
     return [
         Pair(prompt, answer_of(right[place % len(right)], "correct"), answer_of(text, "incorrect"), columns)
         for place, text in enumerate(wrong)

@@ -37,7 +37,15 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$|[*\"'”])|\n")
-_DIGITS = r"(?:\d{1,3}(?:[,\u00a0\u202f\u2009]\d{3})+(?![\d])|\d+)(?:\.\d+)?|\.\d+"
+_DIGITS = (
+    # Thousands set apart by one sign throughout: 1,234,567 and 1'234'567, with narrow spaces, as LaTeX does, ...
+    r"(?:\d{1,3}(?P<gap>[,'’_\u00a0\u202f\u2009\u2007]|\\,|\{,\})\d{3}(?:(?P=gap)\d{3})*(?!\d)"
+    # ... by plain spaces, if no further number follows that would make it a list, ...
+    r"|[1-9]\d{0,2}(?: \d{3})+(?! ?\d)"
+    # ... or by points.
+    r"|\d{1,3}(?:\.\d{3})+,\d+(?![\d.,])|\d{1,3}(?:\.\d{3}){2,}(?!\d)"
+    r"|\d+)(?:\.\d+)?|\.\d+"
+)
 NUMBER = re.compile(
     r"(?:(?<![\w)\].])[-+\u2212\u2013]\s?)?(?:(?:US)?[$€£¥₹]\s?)?(?<![\w.])"
     rf"(?:{_DIGITS})(?:[eE][-+]?\d+(?!\w)|\s?(?:\*|x|×|\\times)\s?10\s?\^\s?\{{?[-+\u2212]?\d+\}}?)?"
