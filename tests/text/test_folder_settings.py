@@ -12,6 +12,7 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from linnet.config import RequestError
 from linnet.text import Tokenizer, load_tokenizer, train_tokenizer
+from linnet.text.chat_template import ChatTemplate
 from linnet.text.chat_tokens import template_for
 
 TEXT = ["the fox and the hare went to the mill and came home again, 12 of 345 days"] * 40
@@ -198,6 +199,9 @@ def test_templates_get_the_names_wherever_they_stand(place: str, tmp_path: Path)
     files[place] = {**files.get(place, {}), **names}
     write(tmp_path, **files)
     ours = template_for(Tokenizer.load(tmp_path)).render(TALK)
+    loaded = ChatTemplate.load(tmp_path)
+    assert loaded is not None
+    assert loaded.render(TALK) == ours
     stock = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert ours == stock.apply_chat_template(TALK, tokenize=False, add_generation_prompt=True)
     assert ours == "<s>[user] Hi</s>"
