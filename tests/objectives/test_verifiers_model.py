@@ -113,7 +113,7 @@ def letters() -> Tokenizer:
     )
     library.decoder = decoders.Metaspace(prepend_scheme="always")
     library.add_special_tokens(["<eos>"])
-    return Tokenizer(library, "letters", 0)
+    return Tokenizer(library, "letters", 0).opened_by_eos()
 
 
 def test_where_yes_and_no_begin_alike_the_whole_words_are_compared(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_template_that_writes_the_date_asks_the_same_every_day(
 ) -> None:
     dated = vocabulary.with_chat("{{ strftime_now('%Y-%m-%d') + '\n' }}" + CHATML)
     (text,) = read_by(verifier(causal(tmp_path, dated)), ["a"], prompts=["b"])
-    assert text.startswith("2025-01-01\n<|im_start|>user\n")
+    assert text.startswith("2025-01-01\n<|endoftext|><|im_start|>user\n")
 
 
 def test_a_threshold_makes_it_right_or_wrong(tmp_path: Path, vocabulary: Tokenizer) -> None:
@@ -224,7 +224,9 @@ def test_a_reward_model_reads_no_special_tokens_of_a_completion(
     rows = judge._rows([plain, evil], {"prompts": ["Who?"] * 2}, Budget())
     special = [[i for i in row if i in tokenizer.special_ids] for row in rows]
     assert special[0] == special[1]
-    assert judge.tokenizer.decode(rows[1], skip_special=False).startswith("<|im_start|>user\nWho?<|im_end|>")
+    assert judge.tokenizer.decode(rows[1], skip_special=False).startswith(
+        "<|endoftext|><|im_start|>user\nWho?<|im_end|>"
+    )
 
 
 def test_what_is_too_long_loses_the_beginning_of_its_prompt_and_this_is_told_once(
@@ -239,7 +241,7 @@ def test_what_is_too_long_loses_the_beginning_of_its_prompt_and_this_is_told_onc
     assert len(told) == 1
     assert "longer than the 80 tokens of the model's context" in told[0]
     first, short, endless = read_by(found, ["a fox", "a fox", "a " * 400], **columns)
-    assert first.startswith("<|im_start|>user\nQuestion: ")
+    assert first.startswith("<|endoftext|><|im_start|>user\nQuestion: ")
     assert first.endswith(
         "by the END\nAnswer: a fox\nIs the answer right? Answer yes or no.<|im_end|>\n<|im_start|>assistant\n"
     )
@@ -262,5 +264,5 @@ def test_turns_are_cut_from_the_oldest_on(tmp_path: Path, vocabulary: Tokenizer)
     ]
     (text,) = read_by(found, ["a fox"], prompts=[talk])
     assert "Yes.<|im_end|>\n<|im_start|>user\nWho lives in the mill?<|im_end|>" in text
-    assert text.startswith("<|im_start|>user\n")
+    assert text.startswith("<|endoftext|><|im_start|>user\n")
     assert text.count("mill") < 30

@@ -85,14 +85,13 @@ def chat(
     from linnet.infer import SamplingSettings
     from linnet.infer.conversation import open_conversation
     from linnet.text import Tokenizer
-    from linnet.text.chat_tokens import template_for
+    from linnet.text.chat_template import ChatTemplate
 
     settings = _settings(
         SamplingSettings, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
     )
     folder = _model_folder(checkpoint, best)
-    tokenizer = Tokenizer.load(folder)
-    template = template_for(tokenizer, where=str(folder)) if tokenizer.chat_template else None
+    tokenizer, template = Tokenizer.load(folder), ChatTemplate.load(folder)
     conversation = open_conversation(_load(folder), tokenizer, template, settings)
     typer.echo(f"{conversation.description} An empty line or Ctrl-D ends.")
 

@@ -118,6 +118,15 @@ class ChatTemplate:
             reason = _reason(error)
             raise RequestError(f"the chat template is broken ({reason})", where, "restore the file") from None
 
+    @classmethod
+    def load(cls, folder: Path) -> ChatTemplate | None:
+        """The template of a model folder, with its tokenizer's special tokens, or None when it has none."""
+        from linnet.text.chat_tokens import template_for
+        from linnet.text.tokenizer import Tokenizer
+
+        tokenizer = Tokenizer.load(folder)
+        return template_for(tokenizer, where=str(folder)) if tokenizer.chat_template else None
+
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],

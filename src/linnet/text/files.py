@@ -146,12 +146,18 @@ def read_sentencepiece(
     settings = settings or FolderSettings({})
     settings = replace(settings, names={**names, **settings.names})
     settings.add_tokens(library, where)
+    for _, token, file in settings.added:
+        if not token.special and not _only_special(library, model):
+            raise RequestError(
+                f"{file} adds {token.content!r} to what text may hold, which has no exact form beside {path.name}",
+                where,
+                "put the tokenizer.json there that transformers' save_pretrained writes",
+            )
     if settings.names["eos_token"] is None:
         raise RequestError(f"{path} has no end-of-text piece", where, "train it with an eos_id")
     ids = _special_ids(library, settings, where, path)
-    exact = _is_exact(model) and _only_special(library, model)
     start_id = ids[1] if settings.add_bos else None
-    return Tokenizer(library, name, *ids, data if exact else None, start_id=start_id)
+    return Tokenizer(library, name, *ids, data if _is_exact(model) else None, start_id=start_id)
 
 
 def _read_vocab_and_merges(
