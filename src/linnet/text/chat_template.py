@@ -30,8 +30,10 @@ from linnet.text.template_inputs import (
     OPEN,
     SpecialNames,
     Tools,
+    in_parts,
     plain,
     to_json,
+    unescaped,
     with_arguments,
     with_thoughts,
 )
@@ -159,7 +161,7 @@ class ChatTemplate:
         Raises:
             RefusedByTemplate: when the template refuses these messages.
         """
-        return self._render(messages, add_generation_prompt, tools, special.broken_up)
+        return unescaped(self._render(messages, add_generation_prompt, tools, special.broken_up))
 
     def _render(
         self,
@@ -171,6 +173,8 @@ class ChatTemplate:
         if any(message.get("tool_calls") for message in messages):
             objects, texts = self._arguments
             messages = [with_arguments(message, objects, texts) for message in messages]
+        if self._wants_parts:
+            messages = [in_parts(message) for message in messages]
         return self._written(
             plain([with_thoughts(message) for message in messages], text),
             plain(tools, text) if tools else None,
@@ -187,6 +191,23 @@ class ChatTemplate:
             raise RefusedByTemplate(
                 f"the chat template refuses this ({_reason(error)})", self.where
             ) from None
+
+    @cached_property
+    def _wants_parts(self) -> bool:
+        """Whether it writes what is said only if that is a list of parts."""
+        texts = ("q1w2", "a3s4")
+        talk = [
+            {"role": role, "content": text} for role, text in zip(("user", "assistant"), texts, strict=True)
+        ]
+
+        def writes(messages: Any) -> bool:
+            try:
+                written = self._written(messages, None, False)
+            except RefusedByTemplate:
+                return False
+            return all(text in written for text in texts)
+
+        return not writes(talk) and writes([in_parts(message) for message in talk])
 
     @cached_property
     def _arguments(self) -> tuple[bool, bool]:

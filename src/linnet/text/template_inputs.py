@@ -20,6 +20,8 @@ BROKEN, OPEN, CLOSE = "\ufdd0", "\ufdd1", "\ufdd2"
 the assistant says begins, and where it ends."""
 
 MARKS = re.compile(f"[{BROKEN}{OPEN}{CLOSE}]")
+_ESCAPE = f"\\u{ord(BROKEN):x}"
+_ESCAPED = re.compile(rf"(?<!\\)((?:\\\\)*)\{_ESCAPE}")
 THOUGHTS = ("reasoning_content", "thinking", "reasoning")
 """The names under which messages hold their thoughts, the usual one first, as transformers reads them."""
 
@@ -40,7 +42,7 @@ class SpecialNames:
 
     def broken_up(self, text: str) -> str:
         """`text` with every name in it broken up by marks, and no marks but these."""
-        text = MARKS.sub("\ufffd", text)
+        text = MARKS.sub("\ufffd", text).replace(_ESCAPE, BROKEN.join(_ESCAPE))
         if not self._longest:
             return text
         text = self._whole.sub(lambda found: BROKEN.join(found[0]), text)
@@ -75,6 +77,14 @@ def with_thoughts(message: Message) -> Message:
     if thoughts is None:
         return message
     return {"thinking": thoughts, **message, "reasoning_content": thoughts}
+
+
+def in_parts(message: Message) -> Message:
+    """A message whose text is a list with one part, as templates of models that see pictures read it."""
+    content = message.get("content")
+    return (
+        {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
+    )
 
 
 def with_arguments(message: Message, objects: bool, texts: bool) -> Message:
@@ -112,12 +122,13 @@ def _parsed(text: str) -> Any:
 
 
 def to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
-    """Jinja's filter `tojson` as transformers has it; marks stay marks where it escapes."""
-    text = json.dumps(value, ensure_ascii=ensure_ascii, **options)
-    return _ESCAPED.sub(lambda found: found[1] + BROKEN, text) if ensure_ascii else text
+    """Jinja's filter `tojson` as transformers has it."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
 
 
-_ESCAPED = re.compile(r"(?<!\\)((?:\\\\)*)\\ufdd0")
+def unescaped(text: str) -> str:
+    """Rendered text in which marks are marks again where a template wrote them as escapes, as a list's repr does."""
+    return _ESCAPED.sub(lambda found: found[1] + BROKEN, text) if _ESCAPE in text else text
 
 
 def shared_beginning(one: str, other: str) -> str:

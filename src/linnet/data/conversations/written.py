@@ -45,7 +45,10 @@ def left_out(template: ChatTemplate, turns: Turns, learned: Sequence[bool], tool
         if written(bare, tools):
             continue
         if place < len(learned) and learned[place]:
-            raise Unusable("it has thoughts (reasoning_content), which the chat template does not write")
+            where = "" if place + 1 == len(turns) else " there (chat.turns=each learns each answer by itself)"
+            raise Unusable(
+                f"it has thoughts (reasoning_content), which the chat template does not write{where}"
+            )
         found.append("thoughts of earlier turns")
     further = {key for turn in turns for key in turn if key not in _READ and key not in template.source}
     return [*dict.fromkeys(found), *sorted(further)]
