@@ -173,3 +173,44 @@ def test_counts_are_short(number: float, text: str) -> None:
 )
 def test_time_spans_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def life() -> list[Event]:
+    """Three stages: a loss, pairs with their accuracy, and a reward."""
+    events: list[Event] = [started(), *falling(1, 60), Evaluated(60, {"val/loss": 1.4})]
+    events.append(started(stage="dpo"))
+    for number in range(1, 31):
+        metrics = {"train/loss": 0.7 - 0.01 * number, "dpo/accuracy": 0.5 + 0.01 * number}
+        events.append(StepDone(number, metrics))
+    events.append(started(stage="rlvr"))
+    for number in range(1, 31):
+        metrics = {"train/loss": 0.0, "rlvr/reward": 0.3 + 0.02 * number, "rlvr/length": 9.0}
+        events.append(StepDone(number, metrics))
+    return [*events, Evaluated(30, {"val/reward": 0.9}), Anomaly(30, "odd")]
+
+
+def test_a_runs_picture_shows_all_its_stages_from_the_first_to_the_last(tmp_path: Path) -> None:
+    path = write(tmp_path / "events.jsonl", life())
+    image = pixels(draw(path, tmp_path / "curves.png"))
+    bands = np.array_split(np.arange(image.shape[0] // 7, image.shape[0]), 3)  # below the title
+    train, validation = coloured(image, "#2f6fb3"), coloured(image, "#d1495b")
+    for band in bands:
+        assert np.isin(train[:, 0], band).sum() > 500, "each stage has its curve in a row of its own"
+    assert np.isin(validation[:, 0], bands[0]).any()
+    assert np.isin(validation[:, 0], bands[2]).any()
+    assert not np.isin(validation[:, 0], bands[1]).any()
+    for band, colour in zip(bands, ("#7b5ea7", "#e0a100", "#2a9d8f"), strict=True):
+        assert np.isin(coloured(image, colour)[:, 0], band).sum() > 100, "gradient norm, accuracy, length"
+
+
+def test_a_stage_of_several_keeps_a_picture_of_its_own(tmp_path: Path) -> None:
+    path = write(tmp_path / "events.jsonl", life())
+    one = pixels(draw(path, tmp_path / "dpo.png", "dpo"))
+    alone = write(tmp_path / "one.jsonl", life()[62:93])
+    assert np.array_equal(one, pixels(draw(alone, tmp_path / "alone.png")))
+
+
+def test_a_run_of_one_stage_has_the_stages_picture(tmp_path: Path) -> None:
+    path = write(tmp_path / "events.jsonl", [started(), *falling(1, 30)])
+    whole, stage = draw(path, tmp_path / "run.png"), draw(path, tmp_path / "stage.png", "pretrain")
+    assert whole.read_bytes() == stage.read_bytes()

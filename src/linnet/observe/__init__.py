@@ -1,7 +1,7 @@
 """What a run says about itself, and where that goes: a file, a terminal, a picture."""
 
 from linnet.observe.console import Console
-from linnet.observe.curves import History, draw, history
+from linnet.observe.curves import History, history
 from linnet.observe.events import (
     Anomaly,
     Evaluated,
@@ -19,6 +19,7 @@ from linnet.observe.events import (
     to_record,
 )
 from linnet.observe.jsonl import EventLog, effective, read_events, read_records
+from linnet.observe.overview import draw
 from linnet.observe.series import counted, duration, smoothed, sparkline
 
 __all__ = [

@@ -1,28 +1,29 @@
 """A run drawn: what the loss did, and what the learning rate, the gradients and the speed did meanwhile.
 
-One picture answers "is it learning, and is it healthy?". It is drawn from the event file alone,
-so a run can be drawn while it goes, after it, or on another machine.
+One picture of a stage answers "is it learning, and is it healthy?". Pictures of a whole run are in
+`overview.py`.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linnet.config.errors import RequestError
 from linnet.observe.events import Anomaly, Evaluated, Event, RunStarted, StepDone
-from linnet.observe.jsonl import effective, read_events
+from linnet.observe.jsonl import effective
 from linnet.observe.series import counted, smoothed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-INK, FAINT, GRID = "#22303c", "#9aa5b1", "#e4e8ec"
+INK, FACTS, FAINT, GRID = "#22303c", "#5b6770", "#9aa5b1", "#e4e8ec"
 TRAIN, VAL, TEAL, PURPLE, AMBER = "#2f6fb3", "#d1495b", "#2a9d8f", "#7b5ea7", "#e0a100"
+
+DPI, EACH_STEP = 130, "train, each step"
 
 Points = tuple[list[int], list[float]]
 
@@ -43,80 +44,77 @@ class History:
         return [step for step, _ in pairs], [value for _, value in pairs]
 
 
+def histories(events: Sequence[Event]) -> dict[str, History]:
+    """The effective history of every stage that took a step, by its name, in order."""
+    groups: dict[str, list[Event]] = {}
+    current = ""
+    for event in effective(events):
+        current = event.stage if isinstance(event, RunStarted) else current
+        groups.setdefault(current, []).append(event)
+    return {
+        name: History(
+            start=next((e for e in group if isinstance(e, RunStarted)), None),
+            steps=[e for e in group if isinstance(e, StepDone)],
+            evaluations=[e for e in group if isinstance(e, Evaluated)],
+            anomalies=[e for e in group if isinstance(e, Anomaly)],
+        )
+        for name, group in groups.items()
+        if any(isinstance(e, StepDone) for e in group)
+    }
+
+
 def history(events: Sequence[Event], stage: str | None = None) -> History:
     """The effective history of a stage (the last one that took a step, unless named).
 
     Raises:
         RequestError: when the stage is not there, or there is nothing to draw.
     """
-    groups: dict[str, list[Event]] = {}
-    current = ""
-    for event in effective(events):
-        current = event.stage if isinstance(event, RunStarted) else current
-        groups.setdefault(current, []).append(event)
-    drawable = [name for name, group in groups.items() if any(isinstance(e, StepDone) for e in group)]
-    if not drawable:
+    found = histories(events)
+    if not found:
         raise RequestError("the run has no steps yet, so there is nothing to draw")
-    chosen = drawable[-1] if stage is None else stage
-    if chosen not in drawable:
-        raise RequestError(f"the run has no stage {stage!r}", mend=f"it has {', '.join(drawable)}")
-    group = groups[chosen]
-    return History(
-        start=next((e for e in group if isinstance(e, RunStarted)), None),
-        steps=[e for e in group if isinstance(e, StepDone)],
-        evaluations=[e for e in group if isinstance(e, Evaluated)],
-        anomalies=[e for e in group if isinstance(e, Anomaly)],
-    )
+    chosen = list(found)[-1] if stage is None else stage
+    if chosen not in found:
+        raise RequestError(f"the run has no stage {stage!r}", mend=f"it has {', '.join(found)}")
+    return found[chosen]
 
 
-def draw(events_path: str | Path, out_png: str | Path, stage: str | None = None) -> Path:
-    """Draw a stage's curves into a PNG file, which appears whole or not at all.
-
-    Args:
-        events_path: the run's events.jsonl.
-        out_png: the picture to write.
-        stage: which stage; the last one that took a step unless named.
-
-    Raises:
-        RequestError: when there is nothing to draw.
-        RunError: when the events cannot be read.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def stage_figure(run: History) -> Figure:
+    """One stage: its loss or reward, and below it three metrics that tell whether it is healthy."""
     from matplotlib.figure import Figure
 
-    run = history(list(read_events(events_path)), stage)
-    figure = Figure(figsize=(11, 7), dpi=130, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(11, 7), dpi=DPI, facecolor="white")
     grid = figure.add_gridspec(
         2, 3, height_ratios=[2.3, 1], left=0.065, right=0.975, top=0.83, bottom=0.06, hspace=0.36, wspace=0.25
     )
-    title, facts = _title(run)
+    title = "training" if run.start is None else f"{run.start.recipe} · {run.start.stage}"
+    size, *device = model_of(run) or [""]
+    facts = "  ·  ".join(filter(None, [size, *length_of(run), *device]))
     figure.text(0.065, 0.955, title, fontsize=15, fontweight="bold", color=INK, va="center")
-    figure.text(0.065, 0.918, facts, fontsize=10, color="#5b6770", va="center")
+    figure.text(0.065, 0.918, facts, fontsize=10, color=FACTS, va="center")
     top = figure.add_subplot(grid[0, :])
-    _main(top, run)
+    main_panel(top, run)
+    if run.start is not None and run.start.tokens_per_step > 0:
+        _token_axis(top, run.start.tokens_per_step)
     for column, (name, label, colour) in enumerate(_panels(run)):
-        _panel(figure.add_subplot(grid[1, column], sharex=top), run, name, label, colour)
-    out = Path(out_png)
-    aside = out.with_name(f".{out.name}.part")
-    figure.savefig(aside, format="png")
-    os.replace(aside, out)
-    return out
+        panel(figure.add_subplot(grid[1, column], sharex=top), run, name, label, colour)
+    return figure
 
 
-def _title(run: History) -> tuple[str, str]:
+def length_of(run: History) -> list[str]:
+    """How long a stage was, in steps and in tokens where they are known."""
     done = run.steps[-1].step
-    tokens = run.steps[-1].metrics.get("train/tokens")
     if run.start is None:
-        return "training", f"{done:,} steps"
-    start = run.start
-    if tokens is None:
-        tokens = done * start.tokens_per_step
-    of = f" of {start.total_steps:,}" if done < start.total_steps else ""
-    facts = [f"{counted(start.parameters)} parameters", f"{done:,}{of} steps", f"{counted(tokens)} tokens"]
-    if start.device:
-        facts.append(start.device)
-    return f"{start.recipe} · {start.stage}", "  ·  ".join(facts)
+        return [f"{done:,} steps"]
+    tokens = run.steps[-1].metrics.get("train/tokens", done * run.start.tokens_per_step)
+    of = f" of {run.start.total_steps:,}" if done < run.start.total_steps else ""
+    return [f"{done:,}{of} steps", f"{counted(tokens)} tokens"]
+
+
+def model_of(run: History) -> list[str]:
+    """The model's size and the machine, where they are known."""
+    if run.start is None:
+        return []
+    return [f"{counted(run.start.parameters)} parameters", *filter(None, [run.start.device])]
 
 
 def _panels(run: History) -> list[tuple[str, str, str]]:
@@ -136,7 +134,7 @@ def _panels(run: History) -> list[tuple[str, str, str]]:
     return [*learning, ("train/tokens_per_sec", "tokens per second", AMBER)]
 
 
-def _main(axes: Axes, run: History) -> None:
+def main_panel(axes: Axes, run: History) -> None:
     """Loss, or the reward where there is one: the loss is then about 0 however things go."""
     rewarded = bool(run.metric("rlvr/reward")[0])
     steps, losses = run.metric("rlvr/reward" if rewarded else "train/loss")
@@ -159,8 +157,6 @@ def _main(axes: Axes, run: History) -> None:
     _loss_scale(axes, losses + val_losses)
     if steps or known:
         axes.legend(frameon=False, fontsize=10, labelcolor=INK, loc="upper right")
-    if run.start is not None and run.start.tokens_per_step > 0:
-        _token_axis(axes, run.start.tokens_per_step)
 
 
 def _train_loss(axes: Axes, steps: list[int], losses: list[float]) -> None:
@@ -171,14 +167,14 @@ def _train_loss(axes: Axes, steps: list[int], losses: list[float]) -> None:
         axes.plot(steps, losses, color=TRAIN, linewidth=2, label=f"train: {losses[-1]:.3f} at the end")
         return
     smooth = smoothed(losses, span)
-    axes.plot(steps, losses, color=TRAIN, alpha=0.25, linewidth=0.9, label="train, each step")
+    axes.plot(steps, losses, color=TRAIN, alpha=0.25, linewidth=0.9, label=EACH_STEP)
     label = f"train, smoothed: {smooth[-1]:.3f} at the end"
     axes.plot(steps, smooth, color=TRAIN, linewidth=2, label=label)
 
 
 def _loss_scale(axes: Axes, values: list[float]) -> None:
     """Show the whole fall and the slow end alike, and keep single spikes from flattening both."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, NullLocator
 
     finite = sorted(value for value in values if math.isfinite(value))
     if not finite:
@@ -193,12 +189,17 @@ def _loss_scale(axes: Axes, values: list[float]) -> None:
     axes.set_yscale("log")
     axes.set_ylabel(f"{axes.get_ylabel()[:-1]}, log scale)")
     axes.set_ylim(low / room, high * room)
-    steps = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
-    axes.yaxis.set_major_locator(
-        FixedLocator([step * 10.0**power for power in range(-6, 4) for step in steps])
-    )
+    log_ticks(axes, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def log_ticks(axes: Axes, steps: Sequence[float]) -> None:
+    """Ticks of a logarithmic axis at these multiples of every power of ten."""
+    from matplotlib.ticker import FixedLocator
+
+    places = [step * 10.0**power for power in range(-6, 4) for step in steps]
+    axes.yaxis.set_major_locator(FixedLocator(places))
 
 
 def _token_axis(axes: Axes, tokens_per_step: int) -> None:
@@ -219,7 +220,7 @@ def _token_axis(axes: Axes, tokens_per_step: int) -> None:
     above.spines["top"].set_visible(False)
 
 
-def _panel(axes: Axes, run: History, name: str, label: str, colour: str) -> None:
+def panel(axes: Axes, run: History, name: str, label: str, colour: str) -> None:
     from matplotlib.ticker import FuncFormatter
 
     _style(axes, label)

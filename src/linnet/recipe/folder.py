@@ -5,10 +5,10 @@
       commits.json         of the Hugging Face datasets that it reads
       events.jsonl         what happened, one flat JSON object a line
       scoreboard.json      what each stage came to on held-out suites
-      curves.png           the curves of the last stage, drawn at its end
+      curves.png           the curves of all stages, drawn at the end
       stages/1-pretrain/checkpoints/step-00000500/
                         end.json       that it has come to its end
-                        curves.png     of each stage, where there are several
+                        curves.png     of this stage with more metrics, where there are several
                         scores.json    what it came to on held-out items, one by one
 
 The same command run again goes on where it stopped. What may change in between is what

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from linnet.config import RequestError, RunError, one_line
@@ -93,6 +94,10 @@ def live(
                 if outcome == "stopped":
                     return outcome
             life.measure_rest(observers, only)
+        except RunError:  # a gate is shut, say: what was learned until then is shown all the same
+            with suppress(RunError):
+                _draw(run, run.curves, None)
+            raise
         finally:
             observers.close()
         _draw(run, run.curves, None)
@@ -203,7 +208,6 @@ class _Life:
         if len(self.recipe.life) > 1:
             try:
                 _draw(self.run, self.folder(name) / "curves.png", name)
-                _draw(self.run, self.run.curves, None)
             except RunError as error:
                 observe(Anomaly(work.total_steps, error.line()))
         if outcome != "stopped" and self.scorer.wanted:
