@@ -223,7 +223,9 @@ def _over_chunks(
     if wanted[1]:
         weight_gradient = hidden.new_zeros(vocabulary, width, dtype=exact)
     padded = -(-vocabulary // COLUMN_ALIGNMENT) * COLUMN_ALIGNMENT
-    buffer = hidden.new_empty(min(chunk, tokens), padded)  # reused by all chunks; the padding is never filled
+    buffer = hidden.new_empty(min(chunk, tokens), padded)  # reused by all chunks
+    # AMX kernels multiply what lies behind a row's end by zeros, and 0 x NaN is NaN.
+    buffer[:, vocabulary:] = 0
     softmax = _softmax_for(hidden.device, buffer.shape[0], vocabulary, exact)
 
     for start in range(0, tokens, chunk):
