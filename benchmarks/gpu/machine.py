@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 import subprocess
 import sys
@@ -20,10 +21,10 @@ def machine() -> tuple[str, dict[str, Any]]:
     import numpy
     import transformers
 
-    import linnet.cli.main
-    import linnet.plan
     from linnet.hardware import HardwareSettings, choose, describe, detect
 
+    for module in ("linnet.cli.main", "linnet.plan", "linnet.recipe", "linnet.infer"):
+        importlib.import_module(module)
     found = detect()
     choices = choose(HardwareSettings(), found)
     versions = {

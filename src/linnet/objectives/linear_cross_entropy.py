@@ -10,8 +10,8 @@ What decides the speed on a CPU, measured at 4096 x 384 x 50257 in BF16 on two A
 buffer (touching fresh memory can cost as much as the product that fills it), rows padded to a multiple of 64
 columns (the weight's gradient 340 -> 410 GFLOP/s), and torch's fused softmax over blocks of rows that stay in
 the cache (24 ms for 1024 rows; the same compiled into one kernel 32 ms, for it computes each exponential
-twice). Together 1.11 times the three products alone. Left out: bias, label smoothing, z-loss, second
-derivatives.
+twice). Together 1.11 times the three products alone. On CUDA the softmax is one Triton program per row
+(softmax_kernel.py). Left out: bias, label smoothing, z-loss, second derivatives.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ from torch.autograd.function import once_differentiable
 IGNORE_INDEX = -100
 CPU_CHUNK_TOKENS = 1024  # at 30M GPT-2's shape: 256 5% slower, 512 2%, 2048 and 4096 3%
 ACCELERATOR_CHUNK_TOKENS = 2048
+FUSED_CHUNK_TOKENS = 8192  # where the softmax is one kernel, larger products pay
+FUSED_CHUNK_MEMORY = (
+    16e9  # bytes of device memory from which on they are affordable (0.8 GB at 50,257 in BF16)
+)
 COLUMN_ALIGNMENT = 64  # elements; matrix kernels fall back to slower paths on odd row strides
 CACHED_ELEMENTS = 1_638_400  # FP32 elements of a block that stays in the last-level cache (6.5 MB)
 
@@ -65,7 +69,8 @@ def linear_cross_entropy(
         weight: [V, D], floating point; may be an FP32 master parameter under BF16 or FP16 hidden states.
         targets: [N], int64; rows equal to `ignore_index` add nothing to value or gradients.
         ignore_index: the target that is not counted.
-        chunk_tokens: rows of logits held at a time; None picks 1024 on a CPU and 2048 elsewhere.
+        chunk_tokens: rows of logits held at a time; None picks 1024 on a CPU, 8192 on a CUDA device with
+            Triton and 16 GB, and 2048 elsewhere.
 
     Returns:
         Scalar, FP32 (float64 for float64 inputs); exactly 0 when no token counts.
@@ -73,7 +78,7 @@ def linear_cross_entropy(
     Raises:
         ValueError: shapes do not fit, or `chunk_tokens` is below 1.
     """
-    chunk = checked_chunk(hidden, weight, targets, chunk_tokens)
+    chunk = checked_chunk(hidden, weight, targets, chunk_tokens, _accelerator_chunk(hidden))
     if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
         return _LinearCrossEntropy.apply(hidden, weight, targets, ignore_index, chunk)
     return per_token_losses(
@@ -95,7 +100,7 @@ def per_token_losses(
 
     Arguments and errors as in `linear_cross_entropy`.
     """
-    chunk = checked_chunk(hidden, weight, targets, chunk_tokens)
+    chunk = checked_chunk(hidden, weight, targets, chunk_tokens, _accelerator_chunk(hidden))
     return _evaluate(hidden, weight, targets, ignore_index, chunk, (False, False)).losses
 
 
@@ -124,7 +129,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return scaled[0], scaled[1], None, None, None
 
 
-def checked_chunk(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int | None) -> int:
+def checked_chunk(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    chunk_tokens: int | None,
+    accelerator: int = ACCELERATOR_CHUNK_TOKENS,
+) -> int:
+    """The rows of a chunk: as asked, or by the device. Raises ValueError when shapes do not fit."""
     if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(
             f"hidden [N, D] and weight [V, D] do not fit: {tuple(hidden.shape)}, {tuple(weight.shape)}"
@@ -132,10 +144,22 @@ def checked_chunk(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens:
     if targets.shape != hidden.shape[:1]:
         raise ValueError(f"targets {tuple(targets.shape)} must be [N] for hidden {tuple(hidden.shape)}")
     if chunk_tokens is None:
-        return CPU_CHUNK_TOKENS if hidden.device.type == "cpu" else ACCELERATOR_CHUNK_TOKENS
+        return CPU_CHUNK_TOKENS if hidden.device.type == "cpu" else accelerator
     if chunk_tokens < 1:
         raise ValueError(f"chunk_tokens must be at least 1, not {chunk_tokens}")
     return chunk_tokens
+
+
+def _accelerator_chunk(hidden: Tensor) -> int:
+    if not _has_kernel(hidden.device, hidden.dtype):
+        return ACCELERATOR_CHUNK_TOKENS
+    memory = torch.cuda.get_device_properties(hidden.device).total_memory
+    return FUSED_CHUNK_TOKENS if memory >= FUSED_CHUNK_MEMORY else ACCELERATOR_CHUNK_TOKENS
+
+
+def _has_kernel(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the softmax is a Triton kernel there."""
+    return device.type == "cuda" and dtype != torch.float64 and importlib.util.find_spec("triton") is not None
 
 
 def _evaluate(
@@ -199,7 +223,9 @@ def _over_chunks(
     if wanted[1]:
         weight_gradient = hidden.new_zeros(vocabulary, width, dtype=exact)
     padded = -(-vocabulary // COLUMN_ALIGNMENT) * COLUMN_ALIGNMENT
-    buffer = hidden.new_empty(min(chunk, tokens), padded)  # reused by all chunks; the padding is never filled
+    buffer = hidden.new_empty(min(chunk, tokens), padded)  # reused by all chunks
+    # AMX kernels multiply what lies behind a row's end by zeros, and 0 x NaN is NaN.
+    buffer[:, vocabulary:] = 0
     softmax = _softmax_for(hidden.device, buffer.shape[0], vocabulary, exact)
 
     for start in range(0, tokens, chunk):
@@ -264,8 +290,10 @@ def _softmax_for(device: torch.device, chunk: int, vocabulary: int, exact: torch
         rows = max(1, min(chunk, CACHED_ELEMENTS // vocabulary))
         spaces = torch.empty(2, rows, vocabulary, dtype=exact)
         return functools.partial(_softmax_in_blocks, spaces)
-    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
-        return _compiled_softmax()
+    if _has_kernel(device, exact):
+        from linnet.objectives.softmax_kernel import softmax_by_rows
+
+        return softmax_by_rows
     return _softmax_at_once
 
 
@@ -295,7 +323,7 @@ def _softmax_in_blocks(
 def _softmax_at_once(
     logits: Tensor, targets: Tensor, counted: Tensor | None, scale: float, gradient: bool
 ) -> Tensor:
-    """The same on an accelerator, written to be fused by the compiler."""
+    """The same without Triton on an accelerator."""
     index = targets[:, None]
     exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
     normalizer = exact.logsumexp(-1, keepdim=True)
@@ -308,8 +336,3 @@ def _softmax_at_once(
         one_hot = torch.arange(logits.shape[1], device=logits.device) == index
         logits.copy_(((exact - normalizer).exp() - one_hot.to(exact.dtype)) * factor[:, None])
     return losses
-
-
-@functools.cache
-def _compiled_softmax() -> Softmax:
-    return torch.compile(_softmax_at_once, dynamic=True)

@@ -159,7 +159,8 @@ class _Logits:
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """Which rows, and a buffer [C, V and padding] in hidden's dtype: their logits, or room for gradients."""
         padded = -(-self.vocabulary // COLUMN_ALIGNMENT) * COLUMN_ALIGNMENT
-        buffer = self.hidden.new_empty(self.chunk, padded)  # the padding is never filled
+        buffer = self.hidden.new_empty(self.chunk, padded)
+        buffer[:, self.vocabulary :] = 0  # as in linear_cross_entropy.py
         for start in range(0, len(self.hidden), self.chunk):
             part = slice(start, min(start + self.chunk, len(self.hidden)))
             rows = buffer[: part.stop - start]
