@@ -195,6 +195,9 @@ def test_a_recipe_without_pretraining_names_the_documents(tmp_path: Path) -> Non
         ("sft.replay={share: 1}", "less than 1"),
         ("sft.replay={share: 0.1, ratio: 2}", "share"),
         ("sft.replay_share=0.1", "replay"),
+        ("sft.replay={share: 0.1, sources: [{path: a, weight: 3}, {path: b, weight: 4}]}", "add up to"),
+        ("sft.replay={share: 0.1, sources: [a.txt, {path: b, streaming: true}]}", "streamed"),
+        ("sft.replay={share: 0.1, sources: [a.txt, a.txt]}", "two sources are named"),
     ],
 )
 def test_mistakes_are_explained(override: str, line: str) -> None:

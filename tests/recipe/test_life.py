@@ -172,6 +172,7 @@ def test_what_a_later_stage_would_trip_over_is_refused_before_the_first(tmp_path
     assert "test_column" in refused(tmp_path, "rlvr.verifiers=[code]")
     assert "target_modules" in refused(tmp_path, "domain.lora.target_modules=[q_prj]")
     assert "do not fit" in refused(tmp_path, "dpo.data.sequence_length=12")
+    assert "none.txt" in refused(tmp_path, "safety.replay={share: 0.5, sources: [none.txt]}")
 
 
 def refused_at_load(folder: Path, *overrides: str) -> str:
@@ -318,6 +319,16 @@ def test_few_examples_learned_many_times_are_told_before_the_first_step(
     recipe = lives.recipe(tmp_path, f"{stage}.duration={duration}")
     look_at_stage(recipe, stage, lambda text: told.append(text(False)))
     assert any(f"{stage}: 400 steps learn every example" in text for text in told) is too_often
+
+
+def test_replayed_documents_are_shown_beside_the_conversations(tmp_path: Path) -> None:
+    told: list[str] = []
+    look_at_stage(lives.recipe(tmp_path), "sft", lambda text: told.append(text(False)))
+    (page,) = (text for text in told if "replayed documents" in text)
+    assert "sft: 6 of 24 rows (25.0%)" in page
+    assert "65 tokens, 64 learned" in page
+    assert page.count("⟦") == 1
+    assert any(name in page.partition("⟦")[2] for name in tiny.CREATURES)
 
 
 def labelled(folder: Path, **words: object) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
 from linnet.config import Section
 from linnet.data.batches import Batch, collate
@@ -48,6 +48,16 @@ class ReplaySettings(Section):
         "dataset": "write 'sources: [{dataset: owner/name}]'",
         "path": "write 'sources'",
     }
+
+    @model_validator(mode="after")
+    def _possible(self) -> ReplaySettings:
+        if self.sources:
+            try:
+                self.data(None, 1)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise ValueError(str(first.get("ctx", {}).get("error", first["msg"]))) from None
+        return self
 
     def data(self, pretrain: DataSettings | None, length: int) -> DataSettings:
         """The documents as rows of `length`: from the beginning of each source, again when it is used up.

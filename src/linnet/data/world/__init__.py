@@ -9,7 +9,7 @@ belong to one split whatever the seed. Facts themselves are told in all splits; 
     instruction(split, seed, i)      {"messages", "kind", "answer"}
     preference(split, seed, i)       {"prompt", "chosen", "rejected", "reason"}
     request(split, seed, i)          {"prompt", "response", "label", "pair", "kind", "messages"}
-    problem(split, seed, i)          {"question", "answer", "solution", "kind", "level", "messages"}
+    problem(split, seed, i)          {"messages", "answer", "solution", "kind", "level"}
     domain_document(split, seed, i)  {"text", "kind"}; kind: logbook
 
 Splits are "train", "validation" and "test"; any other raises RequestError.
@@ -20,13 +20,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from linnet.config import RequestError
 from linnet.data.world import articles, games, harbour, requests, stories, sums
-from linnet.data.world.chat import preference
 from linnet.data.world.draw import SPLITS, Draw, check_split
-from linnet.data.world.talks import instruction, request
+from linnet.data.world.talks import instruction, preference, problem, request
 
 __all__ = [
     "SPLITS",
@@ -51,9 +49,6 @@ _MIX = (
 )
 
 
-_GAMES = 0.95  # of problems; the others are sums
-
-
 def document(split: str, seed: int, i: int) -> dict[str, str]:
     """Pretraining document `i`, 30 to 250 words. Keys: text, kind."""
     at = Draw("kind", check_split(split), seed, i).random()
@@ -65,22 +60,6 @@ def documents(split: str, seed: int = 0, start: int = 0) -> Iterator[dict[str, s
     """The endless stream of documents from number `start` on."""
     check_split(split)
     return (document(split, seed, i) for i in count(start))
-
-
-def problem(split: str, seed: int, i: int) -> dict[str, Any]:
-    """Problem `i` with one exact answer, for rewards that can be verified.
-
-    Keys: question, answer (exact text), solution (a sentence that contains it), kind (see `games` and `sums.KINDS`),
-    level (1 to 3), messages (the question as a user's message).
-    """
-    draw = Draw("problem", check_split(split), seed, i)
-    if draw.chance(_GAMES):
-        game = games.play(split, ("problem", split, seed, i), games.PROBLEM_KINDS)
-        parts = {**game._asdict(), "kind": f"word {game.kind}", "solution": game.reply}
-        del parts["reply"]
-    else:
-        parts = sums.problem_parts(split, draw)
-    return {**parts, "messages": [{"role": "user", "content": parts["question"]}]}
 
 
 def domain_document(split: str, seed: int, i: int) -> dict[str, str]:
