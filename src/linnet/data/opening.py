@@ -30,7 +30,7 @@ from linnet.data.shards.ready import open_ready, places_of, refuse_with_token_fi
 from linnet.data.shards.store import Split, Store, joined, token_dtype
 from linnet.data.shards.stream import Stream
 from linnet.data.shards.stream_folder import Start, StreamFolder
-from linnet.data.shards.tokenising import HeldOut, digest_of
+from linnet.data.shards.tokenising import LARGEST_SHARE, HeldOut, digest_of
 from linnet.data.shards.writing import write_durably
 from linnet.data.sources.documents import Tally, documents, limit_of
 from linnet.data.sources.files import files_of
@@ -38,7 +38,6 @@ from linnet.hardware.host import cores
 from linnet.text import Tokenizer
 
 _LEAST_WORLD = 8  # documents that the built-in world holds out
-_LARGEST_SHARE = 0.5
 _FEWEST_SHARDS = 2  # of a stream on disk: one that is read and one that is made
 
 
@@ -85,11 +84,8 @@ def _token_files(settings: DataSettings, tokenizer: Tokenizer) -> Corpus:
         for name, domain in settings.by_domain.items()
         for number, group in enumerate(_groups(domain))
     }
-    groups = [group for group, _ in parts.values()]
-    stores = open_bins(
-        groups, settings.validation_sources, settings.validation_fraction,
-        tokenizer, cache_folder(settings),
-    )  # fmt: skip
+    groups = [(name, group) for (name, _), (group, _) in parts.items()]
+    stores = open_bins(groups, settings.validation_sources, settings.validation_fraction, tokenizer)
     components: list[Component] = []
     held_out: dict[str, list[Split]] = {}
     for ((name, _), (group, weight)), store in zip(parts.items(), stores, strict=True):
@@ -233,12 +229,12 @@ class _Opening:
                 return found, held_out
             self._drop(one for domain in lacking for one in domain)
             count = sum(one.documents for one in lacking[0])
-            if share == _LARGEST_SHARE or count == 1 or self.ready:  # the share of a ready store is fixed
+            if share == LARGEST_SHARE or count == 1 or self.ready:  # the share of a ready store is fixed
                 raise RequestError(
                     f"{count} documents are too few to hold some out for validation",
                     ", ".join(one.source.title for one in lacking[0]), "add documents or set validation_sources",
                 )  # fmt: skip
-            share = min(_LARGEST_SHARE, 2 * share)
+            share = min(LARGEST_SHARE, 2 * share)
 
     def _drop(self, found: Iterable[_Found]) -> None:
         for one in found:

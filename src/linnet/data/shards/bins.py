@@ -1,20 +1,22 @@
 """nanoGPT's token files, opened as they are.
 
-`train.bin` is raw uint16 tokens with an end-of-text token after each document. When no
-validation file is given, the last documents are held out; a held-out document that also
-stands in the training part is left out of validation, so that the two share none.
+`train.bin` is raw uint16 tokens with an end-of-text token after each document. Nothing is copied: what
+is left out of training are stretches of the file that are passed over, and the held-out part is those
+stretches. Which documents these are follows from a hash of their tokens, as for text: equal documents
+fall on the same side, whatever their order and wherever they stand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from linnet.config import RequestError
 from linnet.data.settings import Source
-from linnet.data.shards.keys import key_of, unwritable
 from linnet.data.shards.store import (
     Shard,
     Span,
@@ -25,11 +27,12 @@ from linnet.data.shards.store import (
     shards_fingerprint,
     token_dtype,
 )
-from linnet.data.shards.writing import write_durably
+from linnet.data.shards.tokenising import LARGEST_SHARE, digest_of
 from linnet.data.sources.files import files_of
 from linnet.text import Tokenizer
 
 _CHUNK = 1 << 24  # tokens looked at together
+_EMPTY = digest_of(b"")  # an EOS after an EOS is no document that could be left out
 
 
 def is_token_file(source: Source) -> bool:
@@ -37,42 +40,125 @@ def is_token_file(source: Source) -> bool:
     return bool(source.path) and any(file.kind == ".bin" for file in files_of(source))
 
 
+@dataclass(frozen=True)
+class _File:
+    """A token file and its documents.
+
+    ends: [documents] where each ends, its EOS included. digests: [documents] hashes of their tokens
+    without the EOS, uint64.
+    """
+
+    shard: Shard
+    ends: np.ndarray
+    digests: np.ndarray
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """[documents] tokens of each, its EOS included."""
+        return np.diff(self.ends, prepend=0)
+
+    def among(self, digests: np.ndarray) -> np.ndarray:
+        """[documents] which of them have one of these hashes."""
+        return np.isin(self.digests, digests) & (self.digests != _EMPTY)
+
+
 def open_bins(
-    groups: Sequence[tuple[Source, ...]], validation_sources: tuple[Source, ...], fraction: float,
-    tokenizer: Tokenizer, cache: Path,
-) -> list[Store]:  # fmt: skip
+    groups: Sequence[tuple[str, tuple[Source, ...]]],
+    validation_sources: tuple[Source, ...],
+    fraction: float,
+    tokenizer: Tokenizer,
+) -> list[Store]:
     """A store over the token files of each group of sources.
+
+    Args:
+        groups: each with the name of its domain.
+        validation_sources: their documents are left out of training. Without them a share is held out.
+        fraction: of documents that is held out, chosen by their hashes; none that alone holds more than
+            this share of its group's tokens. Twice as large a share, and so on, where a domain gets none.
 
     Raises:
         RequestError: when text and token files are mixed, a file has an odd size or holds an id
-            outside the vocabulary, or there is no document that could be held out.
+            outside the vocabulary, or nothing would be left to hold out or to train on.
     """
-    dtype, eos_id = token_dtype(tokenizer.vocab_size), tokenizer.eos_id
-    found = [_checked(group, dtype, tokenizer) for group in groups]
+    dtype = token_dtype(tokenizer.vocab_size)
+    found = [_checked(group, dtype, tokenizer) for _, group in groups]
     given = _checked(validation_sources, dtype, tokenizer)
-    shared = _split(given, dtype, eos_id)
+    if given:
+        held_out = np.concatenate([file.digests for file in given])
+        explicit = _split(given, [np.ones(len(file.ends), bool) for file in given], dtype)
+    else:
+        held_out = _held_out([domain for domain, _ in groups], found, fraction, tokenizer)
     stores = []
-    for number, shards in enumerate(found):
-        others = tuple(shard for other in (*found[:number], *found[number + 1 :]) for shard in other)
-        if given:
-            train, validation = _split(shards, dtype, eos_id), shared
-        else:
-            parts = _hold_out(shards, others, fraction, dtype, eos_id, cache)
-            train, validation = (_split(part, dtype, eos_id) for part in parts)
+    for files, (_, sources) in zip(found, groups, strict=True):
+        masks = [file.among(held_out) for file in files]
+        train = _split(files, [~mask for mask in masks], dtype)
+        if not train.tokens:
+            raise RequestError(
+                "all of its documents are held out", sources[0].title, "give other validation_sources"
+            )
+        validation = explicit if given else _split(files, masks, dtype)
         fingerprint = shards_fingerprint({"train": train, "validation": validation})
-        stores.append(Store(train, validation, eos_id, tokenizer.vocab_size, fingerprint))
+        stores.append(Store(train, validation, tokenizer.eos_id, tokenizer.vocab_size, fingerprint))
     return stores
 
 
-def _split(shards: tuple[Shard, ...], dtype: np.dtype, eos_id: int) -> Split:
-    spans = tuple(
-        Span(str(s.path), s.tokens, sum(1 for _ in _documents(mapped(s, dtype), eos_id))) for s in shards
+def _split(files: Sequence[_File], masks: Sequence[np.ndarray], dtype: np.dtype) -> Split:
+    """Of each file the documents that its mask [documents] chooses, as they lie."""
+    shards: list[Shard] = []
+    spans = []
+    for file, mask in zip(files, masks, strict=True):
+        if mask.all():
+            shards.append(file.shard)
+        else:
+            borders = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+            edges = np.concatenate(([0], file.ends))[borders].reshape(-1, 2)
+            for start, stop in edges.tolist():
+                sha256 = f"{file.shard.sha256}[{start}:{stop}]"
+                shards.append(Shard(file.shard.path, stop - start, sha256, start))
+        spans.append(Span(str(file.shard.path), int(file.lengths[mask].sum()), int(mask.sum())))
+    return Split(tuple(shards), dtype, tuple(spans))
+
+
+def _held_out(
+    domains: Sequence[str], groups: Sequence[list[_File]], share: float, tokenizer: Tokenizer
+) -> np.ndarray:
+    """Hashes of the documents that are held out of groups of files, of each domain at least one."""
+    while True:
+        chosen, spared = [], []
+        for files in groups:
+            longest = share * sum(file.shard.tokens for file in files)
+            for file in files:
+                here = file.digests < share * 2.0**64
+                chosen.append(file.digests[here])
+                spared.append(file.digests[here & (file.lengths > longest)])
+        digests = np.setdiff1d(np.concatenate(chosen), np.concatenate(spared))
+        having = {
+            domain
+            for domain, files in zip(domains, groups, strict=True)
+            if any(file.among(digests).any() for file in files)
+        }
+        lacking = [files for domain, files in zip(domains, groups, strict=True) if domain not in having]
+        if not lacking:
+            return digests
+        if share >= LARGEST_SHARE:
+            raise _nothing_held_out(lacking[0], tokenizer)
+        share = min(LARGEST_SHARE, 2 * share)
+
+
+def _nothing_held_out(files: list[_File], tokenizer: Tokenizer) -> RequestError:
+    count = len(np.unique(np.concatenate([file.digests for file in files])))
+    where = str(files[-1].shard.path)
+    dtype = token_dtype(tokenizer.vocab_size)
+    if all(len(f.ends) == 1 and mapped(f.shard, dtype)[-1] != tokenizer.eos_id for f in files):
+        what = f"no end-of-text token ({tokenizer.eos_id}) parts it into documents, so none can be held out"
+        return RequestError(what, where, "set validation_sources")
+    return RequestError(
+        f"its {count} different documents are too few to hold some out", where, "set validation_sources"
     )
-    return Split(shards, dtype, spans)
 
 
-def _checked(sources: tuple[Source, ...], dtype: np.dtype, tokenizer: Tokenizer) -> tuple[Shard, ...]:
-    shards = []
+def _checked(sources: tuple[Source, ...], dtype: np.dtype, tokenizer: Tokenizer) -> list[_File]:
+    found = []
     for source in sources:
         files = files_of(source) if source.path else []
         if not files or any(file.kind != ".bin" for file in files):
@@ -81,8 +167,10 @@ def _checked(sources: tuple[Source, ...], dtype: np.dtype, tokenizer: Tokenizer)
             raise RequestError("token files are taken whole", source.title, "leave out 'documents'")
         if any(file.remote for file in files):
             raise RequestError("token files are read in place", source.title, "get the files here")
-        shards += [_shard(Path(file.path), dtype, tokenizer) for file in files]
-    return tuple(shards)
+        found += [
+            _looked_at(_shard(Path(file.path), dtype, tokenizer), dtype, tokenizer.eos_id) for file in files
+        ]
+    return found
 
 
 def _shard(path: Path, dtype: np.dtype, tokenizer: Tokenizer) -> Shard:
@@ -106,59 +194,20 @@ def _shard(path: Path, dtype: np.dtype, tokenizer: Tokenizer) -> Shard:
     return shard
 
 
-def _hold_out(
-    shards: tuple[Shard, ...], others: tuple[Shard, ...], fraction: float, dtype: np.dtype, eos_id: int,
-    cache: Path,
-) -> tuple[tuple[Shard, ...], tuple[Shard, ...]]:  # fmt: skip
-    """Cut the last file at a document's end; the held-out part, without what training also has, is a new file.
-
-    others: what training has besides `shards`.
-    """
-    last = shards[-1]
-    wanted = max(1, round(sum(shard.tokens for shard in shards) * fraction))
-    cut = end = 0
-    for document in _documents(mapped(last, dtype), eos_id):
-        end += len(document)
-        if end <= last.tokens - wanted:
-            cut = end
-    if not cut:
-        raise RequestError(
-            "there are too few documents to hold some out", str(last.path), "set validation_sources"
-        )
-    train = (*shards[:-1], Shard(last.path, cut, f"{last.sha256}[:{cut}]"))
-    against = (*train, *others)
-    name = key_of(
-        shards=[shard.sha256 for shard in (*shards, *others)], cut=cut, dtype=dtype.str, eos_id=eos_id
-    )
-    path = cache / "stores" / f"{name}.validation.bin"
-    if not path.exists():
-        kept = _only_here(mapped(last, dtype)[cut:], against, dtype, eos_id)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(path, kept.data)
-        except OSError as error:
-            raise unwritable(path.parent, error) from None
-    if not path.stat().st_size:
-        raise RequestError("every held-out document also stands in training", str(last.path),
-                           "set validation_sources")  # fmt: skip
-    return train, (Shard(path, path.stat().st_size // dtype.itemsize, sha256_of(path)),)
+def _looked_at(shard: Shard, dtype: np.dtype, eos_id: int) -> _File:
+    ends, digests = [], []
+    for end, document in _documents(mapped(shard, dtype), eos_id):
+        ends.append(end)
+        digests.append(digest_of(document.tobytes()))
+    return _File(shard, np.array(ends, np.int64), np.array(digests, np.uint64))
 
 
-def _only_here(held: np.ndarray, train: tuple[Shard, ...], dtype: np.dtype, eos_id: int) -> np.ndarray:
-    """The held-out documents, one of each, that no training shard has."""
-    found = {document.tobytes(): None for document in _documents(held, eos_id)}
-    for shard in train:
-        for document in _documents(mapped(shard, dtype), eos_id):
-            found.pop(document.tobytes(), None)
-    return np.frombuffer(b"".join(found), dtype)
-
-
-def _documents(tokens: np.ndarray, eos_id: int) -> Iterator[np.ndarray]:
-    """The documents in tokens, each with the EOS that ends it; the last may have none."""
+def _documents(tokens: np.ndarray, eos_id: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Where each document in tokens ends, and its tokens without the EOS there; the last may have none."""
     start = 0
     for begin in range(0, len(tokens), _CHUNK):
         for end in (np.flatnonzero(tokens[begin : begin + _CHUNK] == eos_id) + begin + 1).tolist():
-            yield tokens[start:end]
+            yield end, tokens[start : end - 1]
             start = end
     if start < len(tokens):
-        yield tokens[start:]
+        yield len(tokens), tokens[start:]

@@ -38,11 +38,12 @@ def sha256_of(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of tokens."""
+    """One file of tokens, or so many of its tokens from `start` on."""
 
     path: Path
     tokens: int
     sha256: str
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,15 @@ class Split:
     shards: tuple[Shard, ...]
     dtype: np.dtype
     spans: tuple[Span, ...] = ()
-    _maps: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    _maps: dict[Path, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self._ends = list(accumulate(shard.tokens for shard in self.shards))
+        self._ends_array = np.array(self._ends, np.int64)
+        self._reach: dict[Path, int] = {}  # tokens of each file, as far as any of its shards goes
+        for shard in self.shards:
+            end = shard.start + shard.tokens
+            self._reach[shard.path] = max(end, self._reach.get(shard.path, 0))
 
     @property
     def tokens(self) -> int:
@@ -91,8 +97,8 @@ class Split:
     def rows(self, starts: np.ndarray, count: int) -> np.ndarray:
         """Tokens start..start+count of each of the starts [n], as int64 [n, count]; one gather a shard."""
         result = np.empty((len(starts), count), dtype=np.int64)
-        shards = np.searchsorted(self._ends, starts, side="right")
-        within = starts + count <= np.asarray(self._ends)[shards]
+        shards = np.searchsorted(self._ends_array, starts, side="right")
+        within = starts + count <= self._ends_array[shards]
         for shard in np.unique(shards[within]).tolist():
             here = np.flatnonzero(within & (shards == shard))
             begin = starts[here] - (self._ends[shard - 1] if shard else 0)
@@ -107,14 +113,18 @@ class Split:
         return self.spans[min(bisect_right(ends, position), len(ends) - 1)].label
 
     def _map(self, shard: int) -> np.ndarray:
-        if shard not in self._maps:
-            self._maps[shard] = mapped(self.shards[shard], self.dtype)
-        return self._maps[shard]
+        """A shard's tokens; a file is mapped once, however many of its parts are shards."""
+        part = self.shards[shard]
+        if part.path not in self._maps:
+            whole = Shard(part.path, self._reach[part.path], "")
+            self._maps[part.path] = mapped(whole, self.dtype)
+        return self._maps[part.path][part.start : part.start + part.tokens]
 
 
 def mapped(shard: Shard, dtype: np.dtype) -> np.ndarray:
     """A shard's tokens [tokens], read from disk as they are used."""
-    return np.asarray(np.memmap(shard.path, dtype=dtype, mode="r", shape=(shard.tokens,)))
+    offset = shard.start * dtype.itemsize
+    return np.asarray(np.memmap(shard.path, dtype=dtype, mode="r", offset=offset, shape=(shard.tokens,)))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from linnet.text import Tokenizer
 BATCH_CHARACTERS = 1 << 20
 _RUNS_BEFORE_PROCESSES = 128  # by threads: with two, 1.5 to 2 times one core's speed, and nothing to start
 _WAITING_PER_WORKER = 3
+LARGEST_SHARE = 0.5  # of documents that is held out where a smaller one gives none
 
 Tokenise = Callable[[Iterator[Document], Tally], Iterator["Tokenised"]]
 
