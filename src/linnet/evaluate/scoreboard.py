@@ -15,9 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from linnet.data.shards.writing import write_durably
 from linnet.evaluate.intervals import Rate, worse
 from linnet.evaluate.suites import Score
+from linnet.storage import keep
 
 SCORES = "scores.json"
 
@@ -46,8 +46,7 @@ class StageScores:
                 for s in self.scores
             ],
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / SCORES, json.dumps(facts).encode())
+        keep(folder / SCORES, json.dumps(facts), "the scores")
 
     @classmethod
     def load(cls, folder: Path) -> StageScores | None:

@@ -25,8 +25,8 @@ from linnet.data.shards.store import (
     shards_fingerprint,
     token_dtype,
 )
-from linnet.data.shards.writing import write_durably
 from linnet.data.sources.files import files_of
+from linnet.storage import write_durably
 from linnet.text import Tokenizer
 
 _CHUNK = 1 << 24  # tokens looked at together
