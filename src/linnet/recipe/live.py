@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from linnet.config import RequestError, RunError
@@ -202,11 +203,11 @@ class _Life:
         """Measure the model that a life begins with, where it does not begin with fresh weights."""
         name = self.recipe.life[0]
         folder = self.run.stage(0, "start")
-        if not self.scorer.wanted or StageScores.load(folder) or name in self.run.begun(self.recipe.life):
+        if not self.scorer.wanted or name in self.run.begun(self.recipe.life):
             return
         start = self.start(name)
         if start.folder is not None:
-            self._score("start", folder, start.folder, 0, observe)
+            self._score("start", folder, start.folder, 0, observe, self.pins[name])
 
     def run_stage(self, name: StageName, work: Work, observe: Observer) -> Outcome:
         """Train a stage from its latest checkpoint, measure what came of it, and check the gates."""
@@ -221,10 +222,12 @@ class _Life:
             self._score(name, self.folder(name), chosen.model_folder, chosen.step, observe)
         return outcome
 
-    def _score(self, title: str, folder: Path, model: Path, step: int, observe: Observer) -> None:
-        before = StageScores.load(folder)
-        if before is None or before.step != step:
-            scores = self.scorer.measure(title, model, step)
+    def _score(
+        self, title: str, folder: Path, model: Path, step: int, observe: Observer, weights: object = None
+    ) -> None:
+        before, key = StageScores.load(folder), self.scorer.measured_on(model, weights)
+        if before is None or (before.step, before.measured_on) != (step, key):
+            scores = replace(self.scorer.measure(title, model, step), measured_on=key)
             scores.save(folder)
             observe(Scored(step, {f"score/{s.suite}": s.rate.value for s in scores.scores}, stage=title))
         self.run.write_scoreboard(self.recipe.life)
