@@ -25,6 +25,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from linnet.config import RequestError
+from linnet.text.default_system import with_default_system
 
 Message = dict[str, str]  # {"role": "user", "content": "..."}; one with tools may hold more
 
@@ -120,6 +121,10 @@ class ChatTemplate:
         names = ("bos_token", "eos_token", "pad_token", "unk_token")
         special = {name: _text(config[name]) for name in names if config.get(name)}
         return cls(found[0], special, str(found[1]))
+
+    def with_system(self, system: str) -> ChatTemplate:
+        """This template with a system turn for conversations that have none."""
+        return ChatTemplate(with_default_system(self.source, system), self._special, self.where, self.today)
 
     def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
         """The conversation as text, special tokens by their names.
