@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,18 @@ from linnet.text import Tokenizer, train_tokenizer
 ROWS = 320
 
 
-def tokenizer(letters: str = "") -> Tokenizer:
-    """Of the creatures' language, or of words of the given letters; ROWS tokens either way."""
+def texts(letters: str = "") -> list[str]:
+    """Documents of the creatures' language, or of words of the given letters."""
     draw = random.Random(3)
-    words = ["".join(draw.choices(letters, k=draw.randint(2, 9))) for _ in range(4000)] if letters else []
-    texts = [" ".join(words[at : at + 20]) for at in range(0, len(words), 20)]
-    return train_tokenizer(texts or [tiny.document(draw) for _ in range(300)], ROWS)
+    if not letters:
+        return [tiny.document(draw) for _ in range(300)]
+    words = ["".join(draw.choices(letters, k=draw.randint(2, 9))) for _ in range(4000)]
+    return [" ".join(words[at : at + 20]) for at in range(0, len(words), 20)]
+
+
+def tokenizer(letters: str = "") -> Tokenizer:
+    """Of such documents; ROWS tokens either way."""
+    return train_tokenizer(texts(letters), ROWS)
 
 
 def model_folder(folder: Path, rows: int = ROWS, seed: int = 3, **shape: Any) -> Path:
@@ -45,8 +52,9 @@ def add_tokens(folder: Path, *names: str, special: bool = True, pad: str | None 
     add([AddedToken(name, special=special) for name in names])
     library.save(str(file))
     if pad:
-        config = folder / "tokenizer_config.json"
-        config.write_text(config.read_text().replace("{", f'{{"pad_token": "{pad}", ', 1))
+        for name in ("tokenizer_config.json", "special_tokens_map.json"):
+            config = json.loads((folder / name).read_text())
+            (folder / name).write_text(json.dumps(config | {"pad_token": pad}))
 
 
 def other_weights(folder: Path) -> None:

@@ -31,7 +31,7 @@ from linnet.recipe.pins import Digests, began_with, check_pins, kept_folder, pin
 from linnet.recipe.recipe import Recipe, as_yaml
 from linnet.recipe.scores import Scorer, check_gates
 from linnet.recipe.stages import AnyStage, ChatStage, StageName
-from linnet.recipe.starts import begun_model, check_start, chosen_start, first_start
+from linnet.recipe.starts import begun_model, check_start, chosen_start, first_start, tokenizer_note
 from linnet.recipe.work import Show, Start, Work
 from linnet.train import Checkpoint, Meter, Outcome, Trainer, verify
 from linnet.train.engines import LocalEngine
@@ -191,10 +191,9 @@ class _Life:
         latest = self.latest(name)
         if latest:
             check_pins(latest, self.pins[name])
-        if start.folder and self.recipe.tokenizer and name == self.recipe.life[0]:
-            self.show(
-                lambda _: f"{name}: the tokenizer is the one of {start.folder}, where the weights come from"
-            )
+        note = tokenizer_note(self.recipe, name)
+        if note:
+            self.show(lambda _: note)
         if isinstance(self.recipe.stage(name), ChatStage):
             return prepare(self.recipe, name, start, self.show)
         return prepare_documents(self.recipe, name, start, self.on_build)

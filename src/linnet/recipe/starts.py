@@ -88,7 +88,7 @@ def _check_vocabulary(recipe: Recipe, folder: Path, where: str) -> None:
         )  # fmt: skip
 
 
-def untrained(recipe: Recipe, name: StageName) -> str:
+def tokenizer_note(recipe: Recipe, name: StageName) -> str:
     """What to say where a recipe asks for a trained tokenizer and begins with a model that has one."""
     named, stage = recipe.tokenizer, recipe.stage(name)
     if named is None or named.name != TRAINED or name != recipe.life[0] or stage.init_from is None:
