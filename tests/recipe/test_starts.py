@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import lives
 import starting
 import tiny
 from linnet.config import RequestError, RunError
-from linnet.infer import load_generator
+from linnet.infer import hub_model, load_generator
 from linnet.observe import Anomaly, Event
 from linnet.recipe import Recipe, live, prepare_pretraining
 from linnet.recipe.starts import check_start
@@ -193,6 +194,68 @@ def test_a_run_that_goes_on_is_begun_with_where_it_was(mine: Path, tmp_path: Pat
     assert live(recipe, run) == "finished"
     one, other = (checkpoint(folder) / "model" / "model.safetensors" for folder in (run, tmp_path / "whole"))
     assert one.read_bytes() == other.read_bytes()
+
+
+class FakeHub:
+    """A cache folder with a folder a commit, and a branch that moves."""
+
+    def __init__(self, root: Path, *commits: str) -> None:
+        self.root, self.main = root, commits[0]
+
+    def __call__(self, repository: str, revision: str | None, where: str, offline: bool = False) -> FakeHub:
+        hub = copy.copy(self)
+        hub.folder, hub.offline = self.root / (self.main if revision in (None, "main") else revision), offline
+        return hub
+
+    def get(self, file: str) -> Path | None:
+        return self.folder / file if (self.folder / file).exists() else None
+
+    def get_tokenizer(self) -> Path:
+        return self.folder
+
+
+def test_a_run_keeps_to_the_commit_that_a_branch_named(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = "0123456789" * 4, "abcdef0123" * 4
+    for commit in (old, new):
+        shutil.copytree(mine, tmp_path / "hub" / commit)
+    starting.other_weights(tmp_path / "hub" / new)
+    hub = FakeHub(tmp_path / "hub", old, new)
+    monkeypatch.setattr(hub_model, "HubFiles", hub)
+    monkeypatch.setattr(hub_model, "_commits", {})
+    recipe = stage(tmp_path, "sft", Path("hf:owner/name"), "sft.duration=4 steps", "sft.lora={r: 2}")
+    killed(recipe, tmp_path / "run", 3)
+    assert json.loads((tmp_path / "run" / "commits.json").read_text()) == {"hf:owner/name@main": old}
+    hub.main = new
+    hub_model._commits.clear()  # as in another process
+    assert live(recipe, tmp_path / "run") == "finished"
+    manifest = json.loads((checkpoint(tmp_path / "run") / "manifest.json").read_text())
+    assert manifest["began_with"]["folder"].endswith(old)
+    hub_model._commits.clear()
+    killed(recipe, tmp_path / "other", 3)
+    assert json.loads((tmp_path / "other" / "commits.json").read_text()) == {"hf:owner/name@main": new}
+
+
+def test_all_files_of_a_hub_model_are_of_one_commit(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The branch moves while its files are fetched."""
+    old, new = "0123456789" * 4, "abcdef0123" * 4
+    for commit in (old, new):
+        shutil.copytree(mine, tmp_path / "hub" / commit)
+    hub = FakeHub(tmp_path / "hub", old, new)
+    asked: list[str | None] = []
+
+    def files(repository: str, revision: str | None, where: str, offline: bool = False) -> FakeHub:
+        asked.append(revision)
+        found, hub.main = hub(repository, revision, where, offline), new
+        return found
+
+    monkeypatch.setattr(hub_model, "HubFiles", files)
+    monkeypatch.setattr(hub_model, "_commits", {})
+    assert hub_model.fetch_model("hf:owner/name").name == old
+    assert asked == [None, old]
 
 
 # --- what judges answers ------------------------------------------------------------------------------------
