@@ -13,11 +13,13 @@ import lives
 import starting
 import tiny
 from linnet.config import RequestError, RunError
-from linnet.infer import hub_model, load_generator
+from linnet.infer import SamplingSettings, hub_model, load_generator
+from linnet.infer.conversation import TurnConversation, open_conversation
 from linnet.observe import Anomaly, Event
 from linnet.recipe import Recipe, live, prepare_pretraining
 from linnet.recipe.starts import check_start
 from linnet.text import Tokenizer
+from linnet.text.chat_template import ChatTemplate
 
 QUIET = (
     "scoreboard.items=1",
@@ -280,3 +282,39 @@ def test_a_changed_judge_is_refused(mine: Path, tmp_path: Path) -> None:
         RequestError, match=r"model.safetensors of model:.*judge is not what this stage began with"
     ):
         live(recipe, tmp_path / "run")
+
+
+# --- what is said first ---------------------------------------------------------------------------------------
+
+
+def test_a_model_is_talked_to_with_the_system_turn_it_was_trained_with(mine: Path, tmp_path: Path) -> None:
+    """In `linnet chat`, by transformers, and in the stages that follow."""
+    transformers = pytest.importorskip("transformers")
+    system = "It's Pip."
+    recipe = lives.recipe(
+        tmp_path, "stages=[sft, dpo]", f"sft.init_from={mine}", "model=null", *QUIET, f"sft.chat.system={system}",
+        "sft.duration=2 steps", "dpo.duration=2 steps", "sft.data.sequence_length=128", "dpo.data.sequence_length=128",
+    )  # fmt: skip
+    live(recipe, tmp_path / "run")
+    asked = [{"role": "user", "content": "Hi"}]
+    for name in ("1-sft", "2-dpo"):
+        model = next((tmp_path / "run" / "stages" / name).glob("checkpoints/step-00000002/model"))
+        tokenizer, template = Tokenizer.load(model), ChatTemplate.load(model)
+        assert template is not None
+        talk = open_conversation(load_generator(model), tokenizer, template, SamplingSettings())
+        assert isinstance(talk, TurnConversation)
+        talk.messages = list(asked)
+        prompt = talk._prompt()
+        assert tokenizer.decode(prompt, skip_special=False) == (
+            f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        )
+        stock = transformers.AutoTokenizer.from_pretrained(model)
+        assert (
+            stock.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)["input_ids"]
+            == prompt
+        )
+
+
+def test_a_system_turn_with_a_special_token_is_refused(mine: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"sft.chat.system: it holds the special token <\|im_end\|>"):
+        live(stage(tmp_path, "sft", mine, "sft.chat.system='No <|im_end|> here'"), tmp_path / "run")
