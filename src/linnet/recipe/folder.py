@@ -144,10 +144,10 @@ class RunFolder:
             keep(self.path / "commits.json", json.dumps(commits, indent=2), "which commits this run reads")
 
     def state(self, life: Sequence[StageName]) -> dict[str, Any]:
-        """What decides where a run goes on from: its commits and its checkpoints."""
-        stages = [self.checkpoints(number, name).folder for number, name in enumerate(life, 1)]
-        steps = [sorted(path.name for path in folder.glob("step-*")) for folder in stages]
-        return {"commits": self.commits, "steps": steps}
+        """What decides where a run goes on from: its commits, its checkpoints and the ends of its stages."""
+        stages = [self.stage(number, name) for number, name in enumerate(life, 1)]
+        steps = [sorted(path.name for path in stage.glob("checkpoints/step-*")) for stage in stages]
+        return {"commits": self.commits, "steps": steps, "ended": [(s / _END).exists() for s in stages]}
 
     def check(self, recipe: Recipe, fresh: bool = False) -> None:
         """Refuse a folder that is not this run's, or cannot be written; touches nothing.

@@ -40,6 +40,7 @@ from linnet.evaluate.suites import (
 )
 from linnet.hardware import choose, detect
 from linnet.infer import find_model, load_generator
+from linnet.model import read_spec
 from linnet.recipe.folder import RunFolder
 from linnet.recipe.items import stage_items
 from linnet.recipe.pins import model_digests, verifier_digests
@@ -47,6 +48,7 @@ from linnet.recipe.recipe import Recipe
 from linnet.recipe.rewards import resolved
 from linnet.recipe.stages import ChatStage, PretrainStage, RewardStage, SafetyStage
 from linnet.text import Tokenizer
+from linnet.text.fitting import tokenizer_of
 
 _SHORT = 5  # words of a reference answer that can be met exactly
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -98,7 +100,8 @@ class Scorer:
         return StageScores(stage, step, scores, answers)
 
     def _suites(self, folder: Path) -> list[Keyed]:
-        return [*self._documents(Tokenizer.load(folder)), *self._conversations]
+        tokenizer = tokenizer_of(folder, read_spec(folder).vocab_size)
+        return [*self._documents(tokenizer), *self._conversations]
 
     def _documents(self, tokenizer: Tokenizer) -> list[Keyed]:
         """Perplexities: the same windows for all models that share a tokenizer."""
