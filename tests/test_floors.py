@@ -11,7 +11,7 @@ import linnet
 
 SOURCE = Path(linnet.__file__).parent
 FLOORS = (
-    ("config",), ("hardware",),  # both on floor 0: hardware's settings are a section
+    ("config",), ("hardware", "storage"),  # all on floor 0, which has two steps
     ("model", "text", "observe"), ("data", "infer"), ("objectives",), ("train",),
     ("plan", "evaluate", "export", "serve", "report"), ("recipe",), ("cli",),
 )  # fmt: skip

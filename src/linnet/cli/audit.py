@@ -82,7 +82,7 @@ def _check(folder: Path) -> None:
 
 def _write(folder: Path, files: dict[str, str]) -> None:
     from linnet.config import RunError
-    from linnet.data.shards.writing import write_durably
+    from linnet.storage import write_durably
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -31,10 +31,10 @@ from linnet.data.shards.store import Split, Store, joined, token_dtype
 from linnet.data.shards.stream import Stream
 from linnet.data.shards.stream_folder import Start, StreamFolder
 from linnet.data.shards.tokenising import LARGEST_SHARE, HeldOut, digest_of
-from linnet.data.shards.writing import write_durably
 from linnet.data.sources.documents import Tally, documents, limit_of
 from linnet.data.sources.files import files_of
 from linnet.hardware.host import cores
+from linnet.storage import write_durably
 from linnet.text import Tokenizer
 
 _LEAST_WORLD = 8  # documents that the built-in world holds out

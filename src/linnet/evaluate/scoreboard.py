@@ -15,21 +15,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from linnet.data.shards.writing import write_durably
 from linnet.evaluate.intervals import Rate, worse
 from linnet.evaluate.suites import Score
+from linnet.storage import keep
 
 SCORES = "scores.json"
 
 
 @dataclass(frozen=True)
 class StageScores:
-    """Of one stage. answers: (prompt, answer) for people."""
+    """Of one stage. answers: (prompt, answer) for people. measured_on: of all suites, as `Score` has it."""
 
     stage: str
     step: int
     scores: Sequence[Score]
     answers: Sequence[tuple[str, str]] = ()
+    measured_on: str = ""
 
     def of(self, suite: str) -> Score | None:
         """The score of a suite, if it was measured."""
@@ -40,14 +41,15 @@ class StageScores:
         facts = {
             "stage": self.stage,
             "step": self.step,
+            "measured_on": self.measured_on,
             "answers": [list(answer) for answer in self.answers],
             "scores": [
-                {"suite": s.suite, **_figures(s), "lower_is_better": s.lower_is_better, "each": list(s.each)}
+                {"suite": s.suite, **_figures(s), "lower_is_better": s.lower_is_better,
+                 "measured_on": s.measured_on, "each": list(s.each)}
                 for s in self.scores
             ],
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / SCORES, json.dumps(facts).encode())
+        }  # fmt: skip
+        keep(folder / SCORES, json.dumps(facts), "the scores")
 
     @classmethod
     def load(cls, folder: Path) -> StageScores | None:
@@ -56,10 +58,11 @@ class StageScores:
             facts = json.loads((folder / SCORES).read_text(encoding="utf-8"))
             scores = [
                 Score(s["suite"], Rate(*(_number(s[name]) for name in ("value", "n", "low", "high"))),  # type: ignore[arg-type]
-                      tuple(s["each"]), s["lower_is_better"])
+                      tuple(s["each"]), s["lower_is_better"], s.get("measured_on", ""))
                 for s in facts["scores"]
             ]  # fmt: skip
-            return cls(facts["stage"], facts["step"], scores, [tuple(a) for a in facts["answers"]])
+            answers = [tuple(answer) for answer in facts["answers"]]
+            return cls(facts["stage"], facts["step"], scores, answers, facts.get("measured_on", ""))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -81,7 +84,7 @@ def regressions(stages: Sequence[StageScores]) -> list[Regression]:
     for before, after in pairwise(stages):
         for score in after.scores:
             earlier = before.of(score.suite)
-            if earlier is None or len(earlier.each) != len(score.each):
+            if earlier is None or not _comparable(earlier, score):
                 continue
             if worse(earlier.each, score.each, score.lower_is_better):
                 found.append(
@@ -90,11 +93,26 @@ def regressions(stages: Sequence[StageScores]) -> list[Regression]:
     return found
 
 
+def _comparable(earlier: Score, score: Score) -> bool:
+    return earlier.measured_on == score.measured_on and len(earlier.each) == len(score.each)
+
+
+def incomparable(stages: Sequence[StageScores]) -> list[tuple[str, str]]:
+    """(suite, stage) where the stage before was measured on other items, or by another judge."""
+    return [
+        (score.suite, after.stage)
+        for before, after in pairwise(stages)
+        for score in after.scores
+        if (earlier := before.of(score.suite)) is not None and earlier.measured_on != score.measured_on
+    ]
+
+
 def scoreboard(stages: Sequence[StageScores]) -> dict[str, Any]:
     """All of it as plain values."""
     return {
         "stages": {s.stage: {score.suite: _figures(score) for score in s.scores} for s in stages},
         "regressions": [vars(regression) for regression in regressions(stages)],
+        "incomparable": [{"suite": suite, "stage": stage} for suite, stage in incomparable(stages)],
         "answers": [
             {"prompt": prompt, **{s.stage: dict(s.answers).get(prompt) for s in stages}}
             for prompt in dict.fromkeys(prompt for s in stages for prompt, _ in s.answers)
@@ -102,6 +120,8 @@ def scoreboard(stages: Sequence[StageScores]) -> dict[str, Any]:
     }
 
 
+_OTHER = " ≠"
+_LEGEND = "≠ measured on other items, or by another judge, than the stage before: not comparable with it"
 _FEW = 10  # items; an interval of fewer says little
 
 
@@ -109,17 +129,18 @@ def table(stages: Sequence[StageScores]) -> str:
     """The same for people: a row a suite, a column a stage; what got worse is marked with ▼."""
     suites = dict.fromkeys(score.suite for s in stages for score in s.scores)
     marked = {(regression.suite, regression.stage) for regression in regressions(stages)}
+    others = set(incomparable(stages))
     rows = [["", *(s.stage for s in stages)]]
     for suite in suites:
         cells = []
         for s in stages:
             score = s.of(suite)
-            mark = " ▼" if (suite, s.stage) in marked else ""
+            mark = " ▼" if (suite, s.stage) in marked else _OTHER if (suite, s.stage) in others else ""
             cells.append("" if score is None else shown(score) + mark)
         rows.append([suite, *cells])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(line.rstrip() for line in [*lines, *([_LEGEND] if others else [])])
 
 
 def shown(score: Score) -> str:

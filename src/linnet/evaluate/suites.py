@@ -37,12 +37,19 @@ _ROWS = 16
 
 @dataclass(frozen=True)
 class Score:
-    """What a suite found. each: of every item, in the same order for every model."""
+    """What a suite found.
+
+    Args:
+        each: of every item, in the same order for every model.
+        measured_on: a digest of the items, how they are asked and what judges them; scores of one suite are
+            comparable where it is the same.
+    """
 
     suite: str
     rate: Rate
     each: tuple[float | None, ...]
     lower_is_better: bool = False
+    measured_on: str = ""
 
 
 class Suite(Protocol):

@@ -16,9 +16,9 @@ import torch
 from linnet.config import RequestError
 from linnet.infer.generator import Generator
 from linnet.infer.hub_model import PREFIX, fetch_model
-from linnet.model import Transformer, load_model
+from linnet.model import Transformer, load_model, read_spec
 from linnet.model.stock_files import CONFIG, refuse_adapter
-from linnet.text import Tokenizer
+from linnet.text.fitting import tokenizer_of
 
 Choice = Literal["last", "best"]
 _STEP = re.compile(r"step-(\d+)")
@@ -43,8 +43,9 @@ def load_generator(
         RequestError: there is no whole model with a tokenizer, or one that Linnet does not compute.
     """
     folder = find_model(Path(path), choice)
-    tokenizer = Tokenizer.load(folder)
-    model = load_model(folder).requires_grad_(False).eval()
+    spec = read_spec(folder)
+    tokenizer = tokenizer_of(folder, spec.vocab_size)
+    model = load_model(folder, spec).requires_grad_(False).eval()
     _keep_matrices_in(model, dtype)
     return Generator(model, tokenizer, device, dtype)
 

@@ -25,9 +25,9 @@ from linnet.config import RunError
 from linnet.data.batches import Batch
 from linnet.data.example_batches import digest_of_examples, padded
 from linnet.data.examples import Example
-from linnet.data.shards.writing import write_durably
 from linnet.model import Transformer, lora
 from linnet.objectives.token_logprobs import token_logprobs
+from linnet.storage import write_durably
 
 _WIDTH = 8  # widths are multiples of this, for kernels that like them
 

@@ -142,6 +142,9 @@ def renderer_of(recipe: Recipe, name: StageName, start: Start, room: int = 0) ->
     stage = recipe.stage(name)
     assert isinstance(stage, ChatStage)
     template = template_for(start.tokenizer, stage.chat.chat_template, f"{name}.chat.chat_template")
+    if stage.chat.system is not None:
+        _check_system(stage.chat.system, start.tokenizer, f"{name}.chat.system")
+        template = template.with_system(stage.chat.system)
     tokenizer = chatting(start.tokenizer, template)
     positions = start.spec.max_position_embeddings
     length = stage.data.sequence_length or positions
@@ -152,6 +155,13 @@ def renderer_of(recipe: Recipe, name: StageName, start: Start, room: int = 0) ->
         raise RequestError(f"answers of {room} tokens leave no room for a prompt in {length}",
                            f"{name}.max_completion_length", "shorten it")  # fmt: skip
     return Renderer(tokenizer, template_for(tokenizer), length - room, stage.chat)
+
+
+def _check_system(system: str, tokenizer: Tokenizer, where: str) -> None:
+    """Refuse a system turn that names a special token: in a saved template it would be read as one."""
+    names = [name for i in tokenizer.special_ids if (name := tokenizer.token(i)) and name in system]
+    if names:
+        raise RequestError(f"it holds the special token {names[0]}", where, "leave it out")
 
 
 def _choices(recipe: Recipe, name: StageName, length: int, start: Start) -> Choices:

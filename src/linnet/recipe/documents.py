@@ -16,10 +16,10 @@ from linnet.data.training import TrainBatches
 from linnet.hardware import Choices, choose, detect
 from linnet.model import Transformer, flops_per_token
 from linnet.objectives import NextToken
-from linnet.recipe.parts import fitting_tokenizer
 from linnet.recipe.recipe import Recipe, document_stage
 from linnet.recipe.sampling import document_prompts
 from linnet.recipe.stages import PretrainStage, StageName
+from linnet.recipe.starts import first_start
 from linnet.recipe.work import Equipped, Start
 from linnet.text import Tokenizer
 from linnet.train.validation import HeldOutLoss
@@ -78,9 +78,7 @@ def prepare_pretraining(recipe: Recipe, on_build: BuildObserver | None = None) -
         RequestError: for anything about the recipe that cannot be had here.
     """
     document_stage(recipe)
-    assert recipe.model is not None
-    start = Start(None, fitting_tokenizer(recipe), recipe.model)
-    return prepare_documents(recipe, "pretrain", start, on_build)
+    return prepare_documents(recipe, "pretrain", first_start(recipe, "pretrain"), on_build)
 
 
 def prepare_documents(

@@ -2,7 +2,7 @@
 
     RUN/
       recipe.yaml          what is being run, every default filled in
-      commits.json         of the Hugging Face datasets that it reads
+      commits.json         of the Hugging Face datasets and models that it reads
       events.jsonl         what happened, one flat JSON object a line
       scoreboard.json      what each stage came to on held-out suites
       curves.png           the curves of all stages, drawn at the end
@@ -18,20 +18,20 @@ everything about stages that have not begun.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from linnet.config import Layers, RequestError, RunError, from_file, validate
-from linnet.data.shards.writing import write_durably
+from linnet.config import Layers, RequestError, from_file, validate
 from linnet.evaluate.scoreboard import StageScores, scoreboard
+from linnet.recipe.lock import LOCK, lock
 from linnet.recipe.recipe import Recipe, as_yaml
 from linnet.recipe.stages import STAGES, StageName
+from linnet.storage import keep
 from linnet.train import CheckpointFolder
 
 _MAY_CHANGE = (
@@ -62,13 +62,6 @@ _MAY_CHANGE = (
 )  # of every stage
 _UNTIL_HANDED_ON = ("duration", "hand_on")  # until a later stage has begun
 _OUTSIDE = ("description", "hardware", "scoreboard", "stages")
-
-_BEGINNING = (
-    ".lock",
-    ".recipe.yaml.part",
-    ".commits.json.part",
-)  # all that a run killed at its very beginning leaves
-
 
 _END = "end.json"
 
@@ -116,7 +109,7 @@ class RunFolder:
     def keep_end(self, number: int, stage: str, duration: str, outcome: str) -> None:
         """Note that a stage has come to its end."""
         end = json.dumps({"duration": duration, "outcome": outcome})
-        write_durably(self.stage(number, stage) / _END, end.encode())
+        keep(self.stage(number, stage) / _END, end, "the end of the stage")
 
     def scores(self, life: Sequence[str]) -> list[StageScores]:
         """The scores of the stages that have any, in order; those of the start first."""
@@ -126,29 +119,41 @@ class RunFolder:
     def write_scoreboard(self, life: Sequence[str]) -> None:
         """Write `scoreboard.json` of the stages measured so far."""
         text = json.dumps(scoreboard(self.scores(life)), indent=2, ensure_ascii=False)
-        write_durably(self.path / "scoreboard.json", text.encode())
+        keep(self.path / "scoreboard.json", text, "the scoreboard")
 
     @property
     def commits(self) -> dict[str, str]:
-        """The commits of the datasets that this run reads, by `dataset@revision`; empty before it began."""
+        """The commits of the datasets (`dataset@revision`) and models (`hf:owner/name@revision`) that this run
+        reads; empty before it began.
+
+        Raises:
+            RequestError: when the file is damaged.
+        """
+        path = self.path / "commits.json"
         try:
-            return dict(json.loads((self.path / "commits.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
             return {}
+        except (OSError, ValueError, TypeError):
+            raise RequestError("this cannot be read, so branches may have moved since this run began", str(path),
+                               "restore the file, or remove it to read what they name now") from None  # fmt: skip
 
     def keep_commits(self, commits: dict[str, str]) -> None:
         """Remember which commits this run reads, so that it goes on with the same text when a branch moves."""
         if commits:
-            self._write("commits.json", json.dumps(commits, indent=2))
+            keep(self.path / "commits.json", json.dumps(commits, indent=2), "which commits this run reads")
 
-    def _write(self, name: str, text: str) -> None:
-        """Write a file of the run so that it is there whole or not at all."""
-        aside = self.path / f".{name}.part"
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(self.path / name)
+    def state(self, life: Sequence[StageName]) -> dict[str, Any]:
+        """What decides where a run goes on from: its commits, its checkpoints and the ends of its stages."""
+        stages = [self.stage(number, name) for number, name in enumerate(life, 1)]
+        steps = [sorted(path.name for path in stage.glob("checkpoints/step-*")) for stage in stages]
+        return {"commits": self.commits, "steps": steps, "ended": [(s / _END).exists() for s in stages]}
 
-    def check(self, recipe: Recipe) -> None:
+    def check(self, recipe: Recipe, fresh: bool = False) -> None:
         """Refuse a folder that is not this run's, or cannot be written; touches nothing.
+
+        Args:
+            fresh: an earlier run in it may be any, since it is set aside.
 
         Raises:
             RequestError: says what differs or why it cannot be written.
@@ -162,8 +167,9 @@ class RunFolder:
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise RequestError("the run folder cannot be written", str(nearest), "give another --run")
         if kept.exists():
-            self._compare(recipe, validate(Recipe, from_file(kept)))
-        elif self.path.exists() and any(item.name not in _BEGINNING for item in self.path.iterdir()):
+            if not fresh:
+                self._compare(recipe, validate(Recipe, from_file(kept)))
+        elif self.path.exists() and any(map(_is_foreign, self.path.iterdir())):
             raise RequestError(
                 "this folder holds something else than a run", str(self.path), "give another --run"
             )
@@ -190,44 +196,49 @@ class RunFolder:
                 "to go on, repeat the KEY=VALUE it was begun with; else give another --run, or --fresh",
             )
 
-    def set_aside(self) -> Path | None:
+    def _set_aside(self) -> None:
         """Rename an earlier run, so that a fresh one can begin; nothing is deleted."""
-        if not self.path.exists():
-            return None
         stamp = time.strftime("%Y%m%d-%H%M%S")
         aside = self.path.with_name(f"{self.path.name}.{stamp}")
         count = 1
         while aside.exists():
             count += 1
             aside = self.path.with_name(f"{self.path.name}.{stamp}-{count}")
-        self.path.rename(aside)
-        return aside
+        try:
+            self.path.rename(aside)
+        except OSError as error:
+            raise RequestError(f"the earlier run cannot be set aside ({error.strerror})", str(self.path),
+                               "give another --run") from None  # fmt: skip
 
     @contextmanager
-    def opened(self, recipe: Recipe) -> Iterator[None]:
-        """Make the folder, write the recipe, and keep other processes out while open.
+    def opened(
+        self, recipe: Recipe, state: Mapping[str, Any] | None = None, fresh: bool = False
+    ) -> Iterator[None]:
+        """Lock the folder, check it again under the lock, write the recipe, and keep other processes out while open.
+
+        Args:
+            state: what the folder was when the request was checked. fresh: set an earlier run aside.
 
         Raises:
-            RequestError: when the folder cannot be made or another process is training this run.
+            RequestError: when the folder cannot be made, is not this run's, or another process is training this run
+                or has done so since.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise RequestError(f"the run folder cannot be written ({error.strerror})", str(self.path),
-                               "give another --run") from None  # fmt: skip
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RequestError("another process is training this run", str(self.path),
-                                   "wait for it, or give another --run") from None  # fmt: skip
-            try:
-                self._write("recipe.yaml", as_yaml(recipe))
-            except OSError as error:
-                raise RunError(f"the recipe cannot be written ({error.strerror})", str(self.path),
-                               "make room and run the same command again") from None  # fmt: skip
+        with ExitStack() as locks:
+            locks.callback(os.close, lock(self.path))
+            if fresh and (self.path / "recipe.yaml").exists():
+                self._set_aside()  # its lock is still held: nobody goes on with what was just renamed
+                locks.callback(os.close, lock(self.path))
+            self.check(recipe)
+            if state is not None and state != self.state(recipe.life):
+                raise RequestError("another process has trained this run since this command was started",
+                                   str(self.path), "run the same command again")  # fmt: skip
+            keep(self.path / "recipe.yaml", as_yaml(recipe), "the recipe")
             yield
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is none that a run killed at its very beginning leaves."""
+    return path.name != LOCK and path.suffix != ".part"
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from linnet.config import RequestError, RunError, one_line
@@ -16,29 +17,30 @@ from linnet.data.shards.progress import Progress as BuildObserver
 from linnet.data.sources.hub import commits, pin
 from linnet.evaluate.scoreboard import StageScores
 from linnet.hardware import describe, peak_flops
+from linnet.infer.hub_model import model_commits, pin_models
 from linnet.model import (
-    Transformer,
     count_parameters,
     flops_per_token,
-    initialize,
-    load_adapter,
-    load_model,
-    lora,
 )
 from linnet.observe import Anomaly, EventLog, Observer, Observers, RunStarted, Scored, draw
 from linnet.recipe.chat_stages import check_ahead, prepare
 from linnet.recipe.documents import prepare_documents
 from linnet.recipe.folder import RunFolder
+from linnet.recipe.pins import Digests, began_with, check_pins, kept_folder, pins_of
 from linnet.recipe.recipe import Recipe, as_yaml
 from linnet.recipe.sampling import check_prompts, sampler
 from linnet.recipe.scores import Scorer, check_gates, gated
 from linnet.recipe.stages import AnyStage, ChatStage, StageName
-from linnet.recipe.starts import chosen_start, first_start
+from linnet.recipe.starts import begun_model, check_start, chosen_start, first_start, tokenizer_note
 from linnet.recipe.work import Show, Start, Work
 from linnet.train import Checkpoint, Meter, Outcome, Trainer, verify
 from linnet.train.engines import LocalEngine
 
 _AGAIN = "the same command measures it again"
+_UNPINNED = (
+    "this checkpoint is of a Linnet that kept no digest of what a stage begins with: it could not be verified "
+    "that this is still the same"
+)
 
 
 def live(
@@ -64,20 +66,20 @@ def live(
         RunError: the work failed; what was saved is intact.
     """
     run = RunFolder(folder)
-    if not fresh:
-        run.check(recipe)
-        pin(run.commits)
-    life = _Life(recipe, run, on_build, show)
+    run.check(recipe, fresh)
+    state = None if fresh else run.state(recipe.life)
+    if state is not None:
+        pin(state["commits"])
+        pin_models(state["commits"])
+    life = _Life(recipe, run, on_build, show, fresh)
     names = life.to_live(only, fresh)
     first = life.prepared(names[0]) if names else None
     start = life.start(names[0]) if names[1:] else None
     for name in names[1:]:
         assert start is not None
         start = check_ahead(recipe, name, start)
-    if fresh:
-        run.set_aside()
-        run.check(recipe)
-    with run.opened(recipe):
+    with run.opened(recipe, state, fresh):
+        life.fresh = False
         observers = Observers(EventLog(run.events), *watch(run))
         outcome: Outcome = "finished"
         try:
@@ -85,12 +87,12 @@ def live(
             for name in names:
                 work = first or life.prepared(name)
                 first = None
-                run.keep_commits(commits())
+                run.keep_commits(commits() | model_commits())
                 try:
                     outcome = life.run_stage(name, work, observers)
                 finally:
                     work.close()
-                    run.keep_commits(commits())
+                    run.keep_commits(commits() | model_commits())
                 if outcome == "stopped":
                     return outcome
             life.measure_rest(observers, only)
@@ -117,8 +119,11 @@ def _draw(run: RunFolder, picture: Path, stage: str | None) -> None:
 class _Life:
     """One recipe in one folder."""
 
-    def __init__(self, recipe: Recipe, run: RunFolder, on_build: BuildObserver | None, show: Show) -> None:
-        self.recipe, self.run, self.on_build, self.show = recipe, run, on_build, show
+    def __init__(
+        self, recipe: Recipe, run: RunFolder, on_build: BuildObserver | None, show: Show, fresh: bool
+    ) -> None:
+        self.recipe, self.run, self.on_build, self.show, self.fresh = recipe, run, on_build, show, fresh
+        self.pins: dict[StageName, Digests] = {}
         self.scorer = Scorer(recipe, on_build)
         self.unmeasured: dict[str, str] = {}  # what failed while a stage was measured
 
@@ -169,14 +174,31 @@ class _Life:
         """What a stage begins with."""
         recipe = self.recipe
         index = recipe.life.index(name)
-        if index == 0 or recipe.stage(name).init_from is not None:
+        if recipe.stage(name).init_from is not None:
+            return check_start(recipe, name, kept_folder(self.latest(name)))
+        if index == 0:
             return first_start(recipe, name)
         before = recipe.life[index - 1]
         return chosen_start(recipe, self.run.checkpoints(index, before), recipe.stage(before))
 
+    def latest(self, name: StageName) -> Checkpoint | None:
+        """A stage's latest checkpoint; none where an earlier run is about to be set aside."""
+        return None if self.fresh else self.run.checkpoints(self.number(name), name).latest()
+
     def prepared(self, name: StageName) -> Work:
-        """A stage's work, from the model that it begins with."""
+        """A stage's work, from the model that it begins with.
+
+        Raises:
+            RequestError: also when that model, or what judges answers, is not what the stage began with.
+        """
         start, stage = self.start(name), self.recipe.stage(name)
+        self.pins[name] = pins_of(stage, start)
+        latest = self.latest(name)
+        if latest:
+            check_pins(latest, self.pins[name])
+        note = tokenizer_note(self.recipe, name)
+        if note:
+            self.show(lambda _: note)
         work: Work
         if isinstance(stage, ChatStage):
             work = prepare(self.recipe, name, start, self.show, self.on_build)
@@ -193,11 +215,11 @@ class _Life:
         """Measure the model that a life begins with, where it does not begin with fresh weights."""
         name = self.recipe.life[0]
         folder = self.run.stage(0, "start")
-        if not self.scorer.wanted or StageScores.load(folder) or name in self.run.begun(self.recipe.life):
+        if not self.scorer.wanted or name in self.run.begun(self.recipe.life):
             return
         start = self.start(name)
         if start.folder is not None:
-            self._score("start", folder, start.folder, 0, observe)
+            self._score("start", folder, start.folder, 0, observe, self.pins[name])
 
     def run_stage(self, name: StageName, work: Work, observe: Observer) -> Outcome:
         """Train a stage from its latest checkpoint, measure what came of it, and check the gates."""
@@ -215,7 +237,9 @@ class _Life:
             self._score(name, self.folder(name), chosen.model_folder, chosen.step, observe)
         return outcome
 
-    def _score(self, title: str, folder: Path, model: Path, step: int, observe: Observer) -> None:
+    def _score(
+        self, title: str, folder: Path, model: Path, step: int, observe: Observer, weights: object = None
+    ) -> None:
         """Measure a model and check its gates. Where no gate needs the scores, a failure is an anomaly.
 
         Raises:
@@ -223,8 +247,9 @@ class _Life:
         """
         before = StageScores.load(folder)
         try:
-            if before is None or before.step != step:
-                scores = self.scorer.measure(title, model, step)
+            key = self.scorer.measured_on(model, weights)
+            if before is None or (before.step, before.measured_on) != (step, key):
+                scores = replace(self.scorer.measure(title, model, step), measured_on=key)
                 scores.save(folder)
                 observe(Scored(step, {f"score/{s.suite}": s.rate.value for s in scores.scores}, stage=title))
             self.run.write_scoreboard(self.recipe.life)
@@ -265,7 +290,7 @@ class _Life:
         if latest:
             verify(latest)
         start = self.start(name)
-        model = _model(self.recipe, stage, start, latest)
+        model = begun_model(self.recipe, stage, start, latest)
         choices, length = work.choices, work.sequence_length
         engine = LocalEngine(model, stage, choices, length * work.rows, self.recipe.seed)
         equipped = work.equip(engine.model, self.folder(name), latest is not None)
@@ -291,6 +316,7 @@ class _Life:
                 "recipe_sha256": hashlib.sha256(as_yaml(self.recipe).encode()).hexdigest(),
                 "model": spec.model_dump(mode="json"),
                 "parent": str(latest.path.name) if latest else start.parent,
+                **began_with(start, self.pins[name]),
             },
             base=start.parent or "",
         )
@@ -308,24 +334,7 @@ class _Life:
             )
         )
         if latest:
+            if not check_pins(latest, self.pins[name]) and self.pins[name]:
+                observe(Anomaly(latest.step, _UNPINNED))
             trainer.resume(latest)
         return trainer.run()
-
-
-def _model(recipe: Recipe, stage: AnyStage, start: Start, latest: Checkpoint | None) -> Transformer:
-    """The stage's model as it stands: from its latest checkpoint, or from what it begins with."""
-    if start.folder is None:
-        if latest:
-            return load_model(latest.model_folder, start.spec)
-        model = Transformer(start.spec)
-        initialize(model, recipe.seed)
-        return model
-    if stage.lora is None:
-        return load_model(latest.model_folder if latest else start.folder, start.spec)
-    model = load_model(start.folder, start.spec)
-    if latest is None:
-        lora.apply(model, stage.lora, recipe.seed)
-    else:
-        assert latest.adapter_folder is not None
-        load_adapter(model, latest.adapter_folder)
-    return model

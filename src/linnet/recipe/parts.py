@@ -10,32 +10,13 @@ from linnet.config import RequestError
 from linnet.data.parts import Part, PartDone, build_part
 from linnet.data.shards.progress import Progress, silent
 from linnet.data.sources.hub import commit_of
-from linnet.data.vocabulary import tokenizer_for
 from linnet.recipe.recipe import Recipe, document_stage, load_recipe
-from linnet.text import Tokenizer
+from linnet.recipe.starts import fitting_tokenizer
 
 if TYPE_CHECKING:
     from linnet.data.scale import BuildPieces
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-def fitting_tokenizer(recipe: Recipe) -> Tokenizer:
-    """The tokenizer of a recipe, trained first where that is asked for.
-
-    Raises:
-        RequestError: when it cannot be had, or the model has too little room for it.
-    """
-    stage = document_stage(recipe)
-    assert recipe.tokenizer is not None
-    assert recipe.model is not None  # a recipe of fresh weights has both
-    tokenizer = tokenizer_for(recipe.tokenizer, stage.data)
-    if tokenizer.vocab_size > recipe.model.vocab_size:
-        raise RequestError(
-            f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens and the model room for "
-            f"{recipe.model.vocab_size}", "model.vocab_size", f"set it to {tokenizer.vocab_size} or more",
-        )  # fmt: skip
-    return tokenizer
 
 
 def build_recipe_part(recipe: Recipe, part: Part, progress: Progress = silent) -> PartDone:

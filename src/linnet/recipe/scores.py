@@ -6,7 +6,9 @@ taught is told by what the base model could not do.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -37,16 +39,23 @@ from linnet.evaluate.suites import (
     some,
 )
 from linnet.hardware import choose, detect
-from linnet.infer import load_generator
+from linnet.infer import find_model, load_generator
+from linnet.model import read_spec
 from linnet.recipe.folder import RunFolder
 from linnet.recipe.items import stage_items
+from linnet.recipe.pins import model_digests, verifier_digests
 from linnet.recipe.recipe import Recipe
 from linnet.recipe.rewards import resolved
-from linnet.recipe.stages import ChatStage, PretrainStage, SafetyStage
+from linnet.recipe.stages import ChatStage, PretrainStage, RewardStage, SafetyStage
 from linnet.text import Tokenizer
+from linnet.text.fitting import tokenizer_of
 
 _SHORT = 5  # words of a reference answer that can be met exactly
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+Keyed = tuple[Suite, str]
+"""A suite, and a digest of its items and of what judges them."""
 
 
 class Scorer:
@@ -65,6 +74,11 @@ class Scorer:
         """Pretraining alone has its validation loss; there is nothing to compare."""
         return self.recipe.life != ["pretrain"]
 
+    def measured_on(self, folder: Path, weights: object = None) -> str:
+        """A digest of everything that decides the scores of a model in a folder; weights: what says which it is."""
+        board, keys = self.recipe.scoreboard, [key for _, key in self._suites(folder)]
+        return _digest(keys, board.prompts, board.max_new_tokens, weights)
+
     def measure(self, stage: str, folder: Path, step: int) -> StageScores:
         """All suites on the model in a folder."""
         recipe = self.recipe
@@ -72,7 +86,11 @@ class Scorer:
         dtype = _DTYPES[choices.precision.value] if choices.device.value == "cuda" else torch.float32
         model = load_generator(folder, device=choices.device.value, dtype=dtype)
         model.model.use_precision(dtype)
-        scores = [score for suite in self._suites(folder) for score in suite.measure(model)]
+        scores = [
+            replace(score, measured_on=key)
+            for suite, key in self._suites(folder)
+            for score in suite.measure(model)
+        ]
         prompts = recipe.scoreboard.prompts
         turns: list[Turns] = [(turn("user", prompt),) for prompt in prompts]
         chats = [s.chat for s in map(recipe.stage, recipe.life) if isinstance(s, ChatStage)]
@@ -81,10 +99,11 @@ class Scorer:
         answers = [(p, answer or "") for p, answer in zip(prompts, said, strict=True)] if chat else []
         return StageScores(stage, step, scores, answers)
 
-    def _suites(self, folder: Path) -> list[Suite]:
-        return [*self._documents(Tokenizer.load(folder)), *self._conversations]
+    def _suites(self, folder: Path) -> list[Keyed]:
+        tokenizer = tokenizer_of(folder, read_spec(folder).vocab_size)
+        return [*self._documents(tokenizer), *self._conversations]
 
-    def _documents(self, tokenizer: Tokenizer) -> list[Suite]:
+    def _documents(self, tokenizer: Tokenizer) -> list[Keyed]:
         """Perplexities: the same windows for all models that share a tokenizer."""
         if tokenizer.fingerprint not in self._held_out:
             found: dict[str, Windows] = {}
@@ -98,69 +117,82 @@ class Scorer:
                             found["general" if title == "pretrain" else title] = windows
                     corpus.close()
             self._held_out[tokenizer.fingerprint] = found
+        count = self.recipe.scoreboard.items
         return [
-            Perplexity(title, windows, self.recipe.scoreboard.items)
+            (Perplexity(title, windows, count), _digest(_contents(windows), windows.document_mask, count))
             for title, windows in self._held_out[tokenizer.fingerprint].items()
         ]
 
     @cached_property
-    def _conversations(self) -> list[Suite]:
+    def _conversations(self) -> list[Keyed]:
         recipe, board = self.recipe, self.recipe.scoreboard
-        suites: list[Suite] = []
+        suites: list[Keyed] = []
         if recipe.sft is not None and recipe.lived("sft"):
             items = [item for item in stage_items(recipe, "sft").test if _checkable(item)]
             chosen = some(items, board.items)
             if chosen:
-                suites.append(ExactMatch(chosen, recipe.sft.chat, board.max_new_tokens))  # type: ignore[arg-type]
+                key = _digest(chosen, recipe.sft.chat, board.max_new_tokens)
+                suites.append((ExactMatch(chosen, recipe.sft.chat, board.max_new_tokens), key))  # type: ignore[arg-type]
         if recipe.dpo is not None and recipe.lived("dpo"):
-            pairs = [item for item in stage_items(recipe, "dpo").test if isinstance(item, Pair)]
+            pairs = some([i for i in stage_items(recipe, "dpo").test if isinstance(i, Pair)], board.items)
             length = recipe.dpo.data.sequence_length
             if pairs:
-                suites.append(PreferenceAccuracy(some(pairs, board.items), recipe.dpo.chat, length))  # type: ignore[arg-type]
+                key = _digest(pairs, recipe.dpo.chat, length)
+                suites.append((PreferenceAccuracy(pairs, recipe.dpo.chat, length), key))
         if recipe.rlvr is not None and recipe.lived("rlvr"):
-            given = stage_items(recipe, "rlvr")
-            problems = [item for item in given.test if isinstance(item, Problem)]
-            if problems:
-                verifiers = resolved(recipe.rlvr, [*given.train, *problems])
-                length = recipe.rlvr.data.sequence_length
-                suites.append(
-                    VerifiedReward(
-                        some(problems, board.items),
-                        recipe.rlvr.chat,
-                        recipe.rlvr,
-                        verifiers,
-                        length,
-                        recipe.seed,
-                    )  # type: ignore[arg-type]
-                )
+            suites += self._rewards(recipe.rlvr)
         if recipe.safety is not None and recipe.lived("safety"):
             suites += self._safety(recipe.safety)
         return suites
 
-    def _safety(self, stage: SafetyStage) -> list[Suite]:
+    def _rewards(self, stage: RewardStage) -> list[Keyed]:
+        given = stage_items(self.recipe, "rlvr")
+        problems = [item for item in given.test if isinstance(item, Problem)]
+        if not problems:
+            return []
+        chosen, seed = some(problems, self.recipe.scoreboard.items), self.recipe.seed
+        length = stage.data.sequence_length
+        suite = VerifiedReward(
+            chosen, stage.chat, stage, resolved(stage, [*given.train, *problems]), length, seed
+        )
+        return [(suite, _digest(
+            chosen, stage.chat, stage.temperature, stage.max_completion_length,
+            stage.deadline_seconds, length, seed, stage.verifiers, verifier_digests(stage.verifiers),
+        ))]  # fmt: skip
+
+    def _safety(self, stage: SafetyStage) -> list[Keyed]:
         board = self.recipe.scoreboard
         verdict = partial(judge_by_model, refusal_verifier(board.judge)) if board.judge else None
+        judge = model_digests(find_model(Path(board.judge).expanduser())) if board.judge else None
         test = stage_items(self.recipe, "safety").test
         own = [_labelled(_asked(item), item.columns, item.tools) for item in test]
         sets = {"": own}
         for source in stage.evaluation:
             sets[source.title] = [_labelled(_prompt(row), row) for row in rows(source)]
-        suites: list[Suite] = []
+        suites: list[Keyed] = []
         for name, requests in sets.items():
             known = [request for request in requests if request is not None]
             # As many of either kind as there may be items, so that both figures have an interval.
             picked = [
                 r for bad in (True, False) for r in some([k for k in known if k[1] == bad], board.items)
-            ]  # type: ignore[type-var, arg-type]
+            ]
             if picked:
-                suites.append(Refusals(picked, stage.chat, board.max_new_tokens, name, verdict))  # type: ignore[arg-type]
+                key = _digest(picked, stage.chat, board.max_new_tokens, judge)
+                suites.append((Refusals(picked, stage.chat, board.max_new_tokens, name, verdict), key))
         return suites
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _contents(windows: Windows) -> tuple[object, ...]:
+    return tuple(shard.sha256 for shard in windows.split.shards), windows.length
 
 
 def _same(one: Windows, other: Windows) -> bool:
     """Whether these are the same documents, as where a stage repeats some of an earlier one's."""
-    digests = [tuple(shard.sha256 for shard in windows.split.shards) for windows in (one, other)]
-    return digests[0] == digests[1] and one.length == other.length
+    return _contents(one) == _contents(other)
 
 
 def _checkable(item: Item) -> bool:

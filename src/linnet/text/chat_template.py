@@ -24,6 +24,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from linnet.config import RequestError
+from linnet.text.default_system import with_default_system
 from linnet.text.template_inputs import (
     CLOSE,
     MARKS,
@@ -128,6 +129,10 @@ class ChatTemplate:
 
         tokenizer = Tokenizer.load(folder)
         return template_for(tokenizer, where=str(folder)) if tokenizer.chat_template else None
+
+    def with_system(self, system: str) -> ChatTemplate:
+        """This template with a system turn for conversations that have none."""
+        return ChatTemplate(with_default_system(self.source, system), self._special, self.where, self.today)
 
     def render(
         self,

@@ -17,65 +17,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.distributed.checkpoint as dcp
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from linnet import __version__
-from linnet.config import RequestError, RunError
+from linnet.config import RunError
 from linnet.data.shards.store import sha256_of
-from linnet.data.shards.writing import sync_folder
 from linnet.model import Transformer, lora, save_adapter, save_model
+from linnet.storage import keep, sync_folder
 from linnet.text import Tokenizer
+from linnet.train.checkpoint import FORMAT, OBJECTIVE, Checkpoint, one_process, open_checkpoint
 
-FORMAT = 1
-_OBJECTIVE = "objective.safetensors"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A whole checkpoint on disk."""
-
-    path: Path
-    manifest: dict[str, Any]
-
-    @property
-    def step(self) -> int:
-        """Optimizer steps done when it was saved."""
-        return int(self.manifest["step"])
-
-    @property
-    def model_folder(self) -> Path:
-        """The stock model folder."""
-        return self.path / "model"
-
-    def trainer_state(self) -> dict[str, Any]:
-        """What the trainer put into `state/trainer.json`."""
-        return json.loads((self.path / "state" / "trainer.json").read_text(encoding="utf-8"))
-
-    @property
-    def adapter_folder(self) -> Path | None:
-        """The adapter in PEFT's format, where the model has one."""
-        folder = self.path / "adapter"
-        return folder if folder.is_dir() else None
-
-    def objective_state(self) -> dict[str, Tensor]:
-        """What the objective put into `state/`."""
-        file = self.path / "state" / _OBJECTIVE
-        return load_file(file) if file.exists() else {}
-
-    def load_tensors(self, into: dict[str, Tensor]) -> None:
-        """Fill the given tensors in place from `state/`."""
-        with _one_process():
-            dcp.load(dict(into), checkpoint_id=self.path / "state", no_dist=True)
+_HAND_ON = "restore the file, or set hand_on=last for this stage"
 
 
 def step_name(step: int) -> str:
@@ -119,10 +79,10 @@ class CheckpointFolder:
             (aside / "model").mkdir(parents=True)
             (aside / "state").mkdir()
             _save_model(model, tokenizer, aside, base)
-            with _one_process():
+            with one_process():
                 dcp.save(dict(tensors), checkpoint_id=aside / "state", no_dist=True)
             if objective:
-                save_file(dict(objective), aside / "state" / _OBJECTIVE)
+                save_file(dict(objective), aside / "state" / OBJECTIVE)
             (aside / "state" / "trainer.json").write_text(json.dumps(trainer, indent=1), encoding="utf-8")
             manifest = self._manifest(aside, step, facts)
             (aside / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -172,42 +132,66 @@ class CheckpointFolder:
         return found[-1] if found else None
 
     def chosen(self, which: Literal["last", "best"]) -> Checkpoint:
-        """The checkpoint that a finished stage hands on: its last, or its best where one was recorded.
+        """The checkpoint that a finished stage hands on.
 
         Raises:
-            RunError: when there is none.
+            RunError: when there is none, or the best is wanted and `best.json` does not name one.
         """
         found = {checkpoint.step: checkpoint for checkpoint in self.all()}
         if not found:
             raise RunError("there is no checkpoint here", str(self.folder), "run the stage again")
-        best = self._best_step() if which == "best" else None
-        return found[best if best in found else max(found)]
+        step = max(found) if which == "last" else self._best_step()
+        if step not in found:
+            raise RunError(
+                f"it names step {step}, and there is no checkpoint of it", str(self._best), _HAND_ON
+            )
+        return found[step]
 
-    def _best_step(self) -> int | None:
+    @property
+    def _best(self) -> Path:
+        return self.folder / "best.json"
+
+    def _best_step(self) -> int:
         try:
-            return int(json.loads((self.folder / "best.json").read_text(encoding="utf-8"))["step"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            return int(json.loads(self._best.read_text(encoding="utf-8"))["step"])
+        except FileNotFoundError:
+            raise RunError("no best checkpoint was recorded here", str(self.folder), _HAND_ON) from None
+        except OSError as error:
+            raise RunError(f"this cannot be read ({error.strerror})", str(self._best), _HAND_ON) from None
+        except (ValueError, KeyError, TypeError):
+            raise RunError("this does not name a step", str(self._best), _HAND_ON) from None
 
-    def mark_best(self, step: int, metric: str, value: float) -> None:
-        """Name the best checkpoint, and what it is the best by, in `best.json`."""
-        aside = self.folder / ".best.json.part"
-        aside.write_text(json.dumps({"step": step, metric: value}), encoding="utf-8")
-        aside.replace(self.folder / "best.json")
+    def mark_best(self, step: int | None, metric: str = "", value: float = 0.0) -> None:
+        """Name the best checkpoint, and what it is the best by, in `best.json`; None: none is kept.
+
+        Raises:
+            RunError: when the disk does not take it.
+        """
+        if step is not None:
+            keep(self._best, json.dumps({"step": step, metric: value}), "which checkpoint is the best")
+            return
+        with _removing(self._best):
+            self._best.unlink(missing_ok=True)
 
     def retain(self, last: int, best: int | None) -> None:
-        """Remove all but the last few and the best."""
+        """Remove all but the last few and the best.
+
+        Raises:
+            RunError: when one cannot be removed.
+        """
         found = self.all()
         for checkpoint in found[:-last]:
             if checkpoint.step != best:
-                discard(checkpoint.path)
+                with _removing(checkpoint.path):
+                    discard(checkpoint.path)
 
     def clean(self) -> None:
         """Remove what an interrupted save or removal left, and take back a checkpoint about to be replaced."""
         for before in self.folder.glob(".step-*.before"):
             final = self.folder / before.stem.removeprefix(".")
             if not final.exists():
-                before.rename(final)
+                with _removing(before):
+                    before.rename(final)
         for path in self.folder.glob(".step-*"):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -231,56 +215,13 @@ def discard(path: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint in a folder, not yet verified.
-
-    Raises:
-        RequestError: when there is no manifest, it is damaged, or it is of a newer format.
-    """
-    file = path / "manifest.json"
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        newer = manifest["format"] > FORMAT
-        int(manifest["step"]), dict(manifest["files"])
-    except OSError as error:
-        raise RequestError(
-            f"the manifest cannot be read ({error.strerror}), so this is no whole checkpoint", str(file),
-            "remove the folder, or give another",
-        ) from None  # fmt: skip
-    except (ValueError, KeyError, TypeError):
-        raise RequestError(
-            "the manifest is damaged", str(file), "remove the checkpoint and go on from another"
-        ) from None
-    if newer:
-        raise RequestError("this checkpoint was made by a newer Linnet", str(path), "update Linnet")
-    return Checkpoint(path, manifest)
-
-
-def verify(checkpoint: Checkpoint) -> None:
-    """Check every file of a checkpoint against its manifest.
-
-    Raises:
-        RunError: names the first file that is missing, cut or changed.
-    """
-    mend = f"remove {checkpoint.path} to go on from the one before"
-    for name, facts in checkpoint.manifest["files"].items():
-        path = checkpoint.path / name
-        if not path.exists():
-            raise RunError("this file of the checkpoint is missing", str(path), mend)
-        if path.stat().st_size != facts["size"]:
-            raise RunError(
-                f"this file has {path.stat().st_size} bytes instead of {facts['size']}", str(path), mend
-            )
-        if sha256_of(path) != facts["sha256"]:
-            raise RunError("this file is damaged (its sha256 has changed)", str(path), mend)
-
-
 @contextmanager
-def _one_process() -> Iterator[None]:
-    """Without torch's warning that nobody else takes part: nobody should."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is", category=UserWarning)
+def _removing(path: Path) -> Iterator[None]:
+    try:
         yield
+    except OSError as error:
+        raise RunError(f"this cannot be removed ({error.strerror or error})", str(path),
+                       "what was saved is intact; run the same command again") from None  # fmt: skip
 
 
 def _sync(folder: Path) -> None:

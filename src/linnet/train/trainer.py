@@ -20,7 +20,8 @@ from linnet.data.batches import Batch, Batches
 from linnet.objectives import Objective
 from linnet.observe import Anomaly, Evaluated, Observer, Resumed, RunEnded, Sampled, Saved, StepDone
 from linnet.text import Tokenizer
-from linnet.train.checkpoints import Checkpoint, CheckpointFolder
+from linnet.train.checkpoint import Checkpoint
+from linnet.train.checkpoints import CheckpointFolder
 from linnet.train.engines import Engine, StopRequested, Terms, Update, stop_where
 from linnet.train.meter import Meter
 from linnet.train.schedules import Schedule, schedule
@@ -275,8 +276,7 @@ class Trainer:
             at.step, self.engine.model, self.tokenizer, self.engine.optimizer_state(), trainer, facts,
             self.objective.state(), self.base,
         )  # fmt: skip
-        if at.best_step is not None:
-            self._mark_best()
+        self._mark_best()
         self.checkpoints.retain(self.settings.save_total_limit, at.best_step)
         self._saved_step, self._saved_at = at.step, time.monotonic()
         self.observe(Saved(at.step, str(saved.path), time.perf_counter() - began))
@@ -291,9 +291,12 @@ class Trainer:
         return {self.validation.metric: sign * self.progress.best_score}
 
     def _mark_best(self) -> None:
-        (metric, value), *_ = self._best().items()
-        assert self.progress.best_step is not None
-        self.checkpoints.mark_best(self.progress.best_step, metric, value)
+        """Name the best that is kept in `best.json`; without one the file goes, since it would name what is removed."""
+        best = [*self._best().items()] if self.progress.best_step is not None else []
+        for metric, value in best:
+            self.checkpoints.mark_best(self.progress.best_step, metric, value)
+        if not best:
+            self.checkpoints.mark_best(None)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint, verified, whose model the engine already holds.
@@ -321,8 +324,7 @@ class Trainer:
         self.objective.load_state(checkpoint.objective_state())
         self.progress = Progress(**state["progress"])
         self._saved_step = self.progress.step
-        if self.progress.best_step is not None:  # a kill may have come between the save and this
-            self._mark_best()
+        self._mark_best()  # a kill may have come between the save and this
         self.observe(Resumed(self.progress.step, str(checkpoint.path)))
 
 

@@ -29,11 +29,12 @@ from linnet.data.shards.locking import locked
 from linnet.data.shards.progress import BuildProgress, Progress, silent
 from linnet.data.shards.store import FORMAT, SPLITS, Store, open_store, token_dtype
 from linnet.data.shards.tokenising import HeldOut, tokeniser
-from linnet.data.shards.writing import PIECE, ShardWriter, cannot_write, sync_folder, write_durably
+from linnet.data.shards.writing import PIECE, ShardWriter, cannot_write
 from linnet.data.sources.documents import Document, Tally, documents, limit_of
 from linnet.data.sources.files import File, files_of
 from linnet.data.sources.reading import Seen
 from linnet.data.sources.retrying import persistent
+from linnet.storage import sync_folder, write_durably
 from linnet.text import Tokenizer
 
 PIECE_BYTES = 256 << 20  # of files as they lie, packed or not

@@ -15,11 +15,12 @@ from typing import TypeVar
 import fsspec
 
 from linnet.config import LinnetError, RunError
-from linnet.data.shards.writing import cannot_write, sync_folder
+from linnet.data.shards.writing import cannot_write
 from linnet.data.sources.documents import Document
 from linnet.data.sources.files import File, open_file
 from linnet.data.sources.retrying import DAMAGED_READS, persistent
 from linnet.data.sources.troubles import Interruption, shown, trouble_with
+from linnet.storage import sync_folder
 
 CHUNK = 8 << 20  # bytes between two looks at how far it is
 

@@ -25,11 +25,11 @@ from linnet.data.shards.keys import cache_folder, unwritable
 from linnet.data.shards.locking import locked
 from linnet.data.shards.progress import BuildProgress, Progress
 from linnet.data.shards.store import FORMAT, SPLITS, Store, open_store, sha256_of
-from linnet.data.shards.writing import write_durably
 from linnet.data.sources.files import File, content_of, names_files
 from linnet.data.sources.places import is_remote
 from linnet.data.sources.reading import unseen
 from linnet.data.sources.troubles import shown
+from linnet.storage import write_durably
 from linnet.text import Tokenizer
 
 NAME = "store.json"

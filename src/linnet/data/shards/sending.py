@@ -29,11 +29,12 @@ from linnet.data.shards.carrying import CHUNK, patiently, unheard
 from linnet.data.shards.progress import BuildProgress, Progress, silent
 from linnet.data.shards.ready import place_of
 from linnet.data.shards.store import Store, sha256_of
-from linnet.data.shards.writing import cannot_write, sync_folder
+from linnet.data.shards.writing import cannot_write
 from linnet.data.sources.names import KINDS, kind_of
 from linnet.data.sources.places import is_remote
 from linnet.data.sources.retrying import DAMAGED_READS
 from linnet.data.sources.troubles import shown
+from linnet.storage import sync_folder
 from linnet.text import Tokenizer
 
 _UNSENDABLE = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from linnet.config import RunError
 from linnet.data.shards.store import SPLITS
 from linnet.data.shards.tokenising import Tokenised
 from linnet.data.sources.documents import Tally
+from linnet.storage import write_durably
 
 SHARD_TOKENS = 64 * 1024 * 1024
 
@@ -147,27 +147,3 @@ def cannot_write(folder: Path, error: OSError) -> RunError:
         f"the shards cannot be written ({error.strerror})", str(folder),
         "make room and run the same command again; it goes on where it stopped",
     )  # fmt: skip
-
-
-def write_durably(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that it is there whole or not at all, even after a power cut."""
-    aside = path.with_name(path.name + ".part")
-    try:
-        with aside.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
-        sync_folder(path.parent)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder as durable as its files."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -30,8 +30,8 @@ from linnet.objectives.verifiers.completions import Columns, row_values, text_of
 from linnet.objectives.verifiers.judging_models import RewardHead, YesOrNo, is_reward_model
 from linnet.objectives.verifiers.parallel import Budget
 from linnet.objectives.verifiers.settings import VerifierSettings
-from linnet.text import Tokenizer
 from linnet.text.chat_tokens import ChatEncoder, template_for
+from linnet.text.fitting import tokenizer_of
 
 QUESTION = "Question: {prompt}\nAnswer: {completion}\nIs the answer right? Answer yes or no."
 TEXT_ENDING = "\nVerdict:"  # makes the question a text that a yes or no continues
@@ -63,14 +63,9 @@ class ModelJudge:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.folder = find_model(Path(settings.detail).expanduser())
         self.is_reward_model = is_reward_model(self.folder)
-        self.tokenizer = Tokenizer.load(self.folder)
         spec = read_spec(self.folder)
+        self.tokenizer = tokenizer_of(self.folder, spec.vocab_size)
         self.context = spec.max_position_embeddings
-        if self.tokenizer.vocab_size > spec.vocab_size:
-            raise RequestError(
-                f"its tokenizer has {self.tokenizer.vocab_size} tokens and the model {spec.vocab_size}",
-                str(self.folder), "give the folder the tokenizer that the model was trained with",
-            )  # fmt: skip
         weight_files(self.folder)
         self._check_form()
         self.encoder = self._chat_encoder()
