@@ -166,7 +166,7 @@ class _Life:
         if index == 0 or recipe.stage(name).init_from is not None:
             return first_start(recipe, name)
         before = recipe.life[index - 1]
-        return chosen_start(recipe, self.run.checkpoints(index, before), recipe.stage(before))
+        return chosen_start(self.run.checkpoints(index, before), recipe.stage(before))
 
     def prepared(self, name: StageName) -> Work:
         """A stage's work, from the model that it begins with."""

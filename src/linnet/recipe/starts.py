@@ -6,21 +6,20 @@ from pathlib import Path
 
 from linnet.config import RequestError
 from linnet.infer import find_model
-from linnet.model import ModelSpec, read_spec
+from linnet.model import check_weights
 from linnet.recipe.parts import fitting_tokenizer
 from linnet.recipe.recipe import Recipe
 from linnet.recipe.stages import Stage, StageName
+from linnet.recipe.start_spec import spec_in, spec_of_start
 from linnet.recipe.work import Start
 from linnet.text import Tokenizer
 from linnet.train import CheckpointFolder
 
-_SHAPE = ("architecture", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size")
 
-
-def chosen_start(recipe: Recipe, checkpoints: CheckpointFolder, before: Stage) -> Start:
+def chosen_start(checkpoints: CheckpointFolder, before: Stage) -> Start:
     """What the stage before hands on."""
     folder = checkpoints.chosen(before.hand_on).model_folder
-    return Start(folder, Tokenizer.load(folder), _spec(recipe, folder))
+    return Start(folder, Tokenizer.load(folder), spec_in(folder))
 
 
 def first_start(recipe: Recipe, name: StageName) -> Start:
@@ -39,7 +38,7 @@ def check_start(recipe: Recipe, name: StageName) -> Start:
     """What `init_from` names.
 
     Raises:
-        RequestError: when it is no model, or not of the recipe's shape.
+        RequestError: when it is no whole model, or another one than the recipe's `model:` says.
     """
     word = recipe.stage(name).init_from
     assert word is not None
@@ -48,15 +47,9 @@ def check_start(recipe: Recipe, name: StageName) -> Start:
         folder = find_model(Path(word).expanduser())
     except RequestError as error:
         raise RequestError(f"{error.what}: {error.where}", where, error.mend) from None
-    if recipe.model is not None:
-        found = read_spec(folder)
-        for fact in _SHAPE:
-            if getattr(found, fact) != getattr(recipe.model, fact):
-                raise RequestError(
-                    f"its {fact} is {getattr(found, fact)} and the recipe's {getattr(recipe.model, fact)}",
-                    where, f"set model.{fact} to it, or give another model",
-                )  # fmt: skip
-    return Start(folder, _tokenizer(recipe, folder), _spec(recipe, folder))
+    spec = spec_of_start(folder, recipe.model, where)
+    check_weights(folder, spec)
+    return Start(folder, _tokenizer(recipe, folder), spec)
 
 
 def _tokenizer(recipe: Recipe, folder: Path) -> Tokenizer:
@@ -64,8 +57,3 @@ def _tokenizer(recipe: Recipe, folder: Path) -> Tokenizer:
     if recipe.tokenizer is not None and recipe.pretrain is not None and recipe.life[0] == "pretrain":
         return fitting_tokenizer(recipe)
     return Tokenizer.load(folder)
-
-
-def _spec(recipe: Recipe, folder: Path) -> ModelSpec:
-    """The recipe's own, which may say more than the stock form can; else the folder's."""
-    return recipe.model if recipe.model is not None else read_spec(folder)
