@@ -6,7 +6,7 @@ from linnet.model.initialize import initialize
 from linnet.model.lora_folder import load_adapter, save_adapter
 from linnet.model.lora_settings import LoraSettings
 from linnet.model.spec import ModelSpec, check_sequence
-from linnet.model.stock import load_model, read_spec, save_model
+from linnet.model.stock import check_weights, load_model, read_spec, save_model
 from linnet.model.transformer import Transformer
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ParameterCount",
     "Transformer",
     "check_sequence",
+    "check_weights",
     "count_parameters",
     "flops_per_token",
     "initialize",

@@ -179,7 +179,7 @@ class _Life:
         if index == 0:
             return first_start(recipe, name)
         before = recipe.life[index - 1]
-        return chosen_start(recipe, self.run.checkpoints(index, before), recipe.stage(before))
+        return chosen_start(self.run.checkpoints(index, before), recipe.stage(before))
 
     def latest(self, name: StageName) -> Checkpoint | None:
         """A stage's latest checkpoint; none where an earlier run is about to be set aside."""

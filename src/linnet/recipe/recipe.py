@@ -240,5 +240,11 @@ def _section(values: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
 
 
 def as_yaml(recipe: Recipe) -> str:
-    """The recipe with every default filled in, as a recipe file."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    """The recipe with every default filled in, as a recipe file.
+
+    Of a `model` beside the first stage's `init_from` only what was set is written: what was not is the start's own.
+    """
+    values = recipe.model_dump(mode="json")
+    if recipe.model is not None and recipe.stage(recipe.life[0]).init_from is not None:
+        values["model"] = recipe.model.model_dump(mode="json", exclude_unset=True)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)

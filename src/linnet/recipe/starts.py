@@ -7,22 +7,21 @@ from pathlib import Path
 from linnet.config import RequestError
 from linnet.data.vocabulary import tokenizer_for
 from linnet.infer import find_model
-from linnet.model import ModelSpec, Transformer, initialize, load_adapter, load_model, lora, read_spec
+from linnet.model import Transformer, check_weights, initialize, load_adapter, load_model, lora, read_spec
 from linnet.recipe.recipe import Recipe, document_stage
 from linnet.recipe.stages import AnyStage, Stage, StageName
+from linnet.recipe.start_spec import spec_in, spec_of_start
 from linnet.recipe.work import Start
 from linnet.text import Tokenizer, load_tokenizer
 from linnet.text.fitting import tokenizer_of
 from linnet.text.settings import TRAINED
 from linnet.train import Checkpoint, CheckpointFolder
 
-_SHAPE = ("architecture", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size")
 
-
-def chosen_start(recipe: Recipe, checkpoints: CheckpointFolder, before: Stage) -> Start:
+def chosen_start(checkpoints: CheckpointFolder, before: Stage) -> Start:
     """What the stage before hands on."""
     folder = checkpoints.chosen(before.hand_on).model_folder
-    spec = _spec(recipe, folder)
+    spec = spec_in(folder)
     return Start(folder, tokenizer_of(folder, spec.vocab_size), spec)
 
 
@@ -46,7 +45,8 @@ def check_start(recipe: Recipe, name: StageName, kept: Path | None = None) -> St
         kept: the folder that it named when the stage began: a run names another one once it has gone on.
 
     Raises:
-        RequestError: when it is no model, not of the recipe's shape, or its vocabulary is not the recipe's.
+        RequestError: when it is no whole model, another one than the recipe's `model:` says, or its vocabulary
+            is not the recipe's.
     """
     word = recipe.stage(name).init_from
     assert word is not None
@@ -56,16 +56,10 @@ def check_start(recipe: Recipe, name: StageName, kept: Path | None = None) -> St
         tokenizer = tokenizer_of(folder, read_spec(folder).vocab_size)
     except RequestError as error:
         raise RequestError(f"{error.what}: {error.where}", where, error.mend) from None
-    if recipe.model is not None:
-        found = read_spec(folder)
-        for fact in _SHAPE:
-            if getattr(found, fact) != getattr(recipe.model, fact):
-                raise RequestError(
-                    f"its {fact} is {getattr(found, fact)} and the recipe's {getattr(recipe.model, fact)}",
-                    where, f"set model.{fact} to it, or give another model",
-                )  # fmt: skip
+    spec = spec_of_start(folder, recipe.model, where)
+    check_weights(folder, spec)
     _check_vocabulary(recipe, folder, where)
-    return Start(folder, tokenizer, _spec(recipe, folder))
+    return Start(folder, tokenizer, spec)
 
 
 def _check_vocabulary(recipe: Recipe, folder: Path, where: str) -> None:
@@ -115,11 +109,6 @@ def fitting_tokenizer(recipe: Recipe) -> Tokenizer:
             f"{recipe.model.vocab_size}", "model.vocab_size", f"set it to {tokenizer.vocab_size} or more",
         )  # fmt: skip
     return tokenizer
-
-
-def _spec(recipe: Recipe, folder: Path) -> ModelSpec:
-    """The recipe's own, which may say more than the stock form can; else the folder's."""
-    return recipe.model if recipe.model is not None else read_spec(folder)
 
 
 def begun_model(recipe: Recipe, stage: AnyStage, start: Start, latest: Checkpoint | None) -> Transformer:
