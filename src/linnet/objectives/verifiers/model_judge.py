@@ -24,7 +24,7 @@ import torch
 
 from linnet.config import LinnetError, RequestError
 from linnet.infer import find_model
-from linnet.model import read_spec
+from linnet.model import check_weights, read_spec
 from linnet.model.stock_files import weight_files
 from linnet.objectives.verifiers.completions import Columns, row_values, text_of
 from linnet.objectives.verifiers.judging_models import RewardHead, YesOrNo, is_reward_model
@@ -71,7 +71,10 @@ class ModelJudge:
                 f"its tokenizer has {self.tokenizer.vocab_size} tokens and the model {spec.vocab_size}",
                 str(self.folder), "give the folder the tokenizer that the model was trained with",
             )  # fmt: skip
-        weight_files(self.folder)
+        if self.is_reward_model:
+            weight_files(self.folder)
+        else:
+            check_weights(self.folder, spec)
         self._check_form()
         self.encoder = self._chat_encoder()
         ending = "" if self.encoder is not None else TEXT_ENDING
