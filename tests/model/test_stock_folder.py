@@ -119,9 +119,11 @@ REFUSED_CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a giant": ({"intermediate_size": 10**30}, "which no model has"),
     "giants": ({"hidden_size": 2**31 - 1, "head_dim": 2**30}, "beyond any model"),
     "layers without end": (
-        {"num_hidden_layers": 2**31 - 1, "no_rope_layers": [1] * 3},
-        "entries for 2147483647",
+        {"num_hidden_layers": 2**31 - 1, "no_rope_layers": None},
+        "num_hidden_layers is 2147483647, which no model has",
     ),
+    "more layers than weights": ({"num_hidden_layers": 99_999, "no_rope_layers": None}, "layers.3."),
+    "a configuration inside": ({"text_config": {"hidden_size": 3}}, "text_config"),
     "rope of another kind": ({"rope_parameters": 7}, "rope_parameters is 7, and should be a mapping"),
 }
 
@@ -278,6 +280,16 @@ def test_every_common_precision_is_read_in_fp32(dtype: torch.dtype, folder: Path
     head = load_model(folder).head_weight
     assert head.dtype == torch.float32
     assert torch.equal(head, before["lm_head.weight"].float())
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float8_e4m3fn])
+def test_a_tied_pair_in_a_type_that_is_not_read_is_told(dtype: torch.dtype, tmp_path: Path) -> None:
+    save_model(network(SPECS["qwen3-wide-heads-tied"]), tmp_path, eos_id=0)
+    path = tmp_path / "model.safetensors"
+    state = load_file(path)
+    table = state["model.embed_tokens.weight"].to(dtype)
+    save_file({**state, "model.embed_tokens.weight": table, "lm_head.weight": table.clone()}, path)
+    assert "model.embed_tokens.weight is in" in _refusal(tmp_path)
 
 
 def test_gpt2_weights_of_odd_shapes_are_told(tmp_path: Path) -> None:

@@ -157,9 +157,19 @@ def test_a_folder_that_cannot_judge_is_refused_before_anything_runs(
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
     with pytest.raises(RequestError, match="its tokenizer has 310 tokens and the model 100"):
         verifier(folder)
+    (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-5, "hidden_size": 8}))
+    with pytest.raises(RequestError, match="and the model wants"):
+        verifier(folder)
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": [3], "id2label": 7}))
+    with pytest.raises(RequestError, match="this is a 3"):
+        verifier(folder)
     (folder / "config.json").write_text(json.dumps(config))
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base"}')
+    with pytest.raises(RequestError, match="a PEFT adapter of some/base"):
+        verifier(folder)
+    (folder / "adapter_config.json").unlink()
     (folder / "model.safetensors").unlink()
-    with pytest.raises(RequestError, match="no safetensors weights"):
+    with pytest.raises(RequestError, match=r"model\.safetensors is missing"):
         verifier(folder)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(RequestError):

@@ -118,6 +118,7 @@ NEUTRAL_ANYWHERE: dict[str, tuple[Any, ...]] = {
     "fusion_config": (None, {}),
     "transformers_weights": (None,),
     "configuration_files": (None, []),
+    **dict.fromkeys(("text_config", "text_encoder", "decoder", "generator"), (None, {})),
 }
 
 # Fields of other families. transformers ignores them here, but whoever wrote one means another function.

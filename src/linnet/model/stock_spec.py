@@ -22,6 +22,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 _GELU, _SILU = ("gelu_new", "gelu_pytorch_tanh"), ("silu", "swish")  # names of one function each
 _FULL_ATTENTION = ("full_attention", "attention")  # the new and the old name
 _LARGEST = 2**31 - 1  # beyond it, products of sizes overflow
+_MOST_LAYERS = 10**5
 
 
 def spec_of(config: dict[str, Any], where: str) -> ModelSpec:
@@ -77,7 +78,8 @@ def _read_fields(config: dict[str, Any], architecture: str, where: str) -> dict[
                 where,
                 f"correct it; without it, it is {default!r}",
             )
-        if kind.startswith(("int", "number")) and value is not None and abs(value) > _LARGEST:
+        largest = _MOST_LAYERS if name in ("n_layer", "num_hidden_layers") else _LARGEST
+        if kind.startswith(("int", "number")) and value is not None and abs(value) > largest:
             raise RequestError(f"{written} is {_short(value)}, which no model has", where, "correct it")
         fields[name] = value
     return fields

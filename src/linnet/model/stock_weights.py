@@ -80,18 +80,18 @@ def from_stock(state: State, spec: ModelSpec, where: str) -> State:
 def _check(value: Tensor | None, name: str, shape: tuple[int, ...], where: str) -> None:
     if value is None:
         raise RequestError(f"the weight {name} is missing", where, "the folder is not a whole model")
-    if tuple(value.shape) != shape:
-        raise RequestError(
-            f"the weight {name} is {tuple(value.shape)} and the model wants {shape}",
-            where,
-            "give a folder whose config.json and weights belong together",
-        )
     if value.dtype not in DTYPES:
         kind = str(value.dtype).removeprefix("torch.")
         raise RequestError(
             f"the weight {name} is in {kind}, which is not read",
             where,
             "save it in float32, bfloat16 or float16",
+        )
+    if tuple(value.shape) != shape:
+        raise RequestError(
+            f"the weight {name} is {tuple(value.shape)} and the model wants {shape}",
+            where,
+            "give a folder whose config.json and weights belong together",
         )
 
 
@@ -115,7 +115,7 @@ def _without_prefix(state: State, spec: ModelSpec, where: str) -> dict[str, str]
 def _join_tied(bare: State, embedding: str, where: str) -> None:
     """One matrix where a tied pair was saved as two, or under the head's name; in place."""
     head = bare.pop("lm_head.weight", None)
-    if head is not None and not torch.equal(head, bare.setdefault(embedding, head)):
+    if head is not None and not _same(head, bare.setdefault(embedding, head)):
         raise RequestError(
             f"lm_head.weight is not {embedding}, to which it should be tied",
             where,
@@ -127,7 +127,13 @@ def has_own_head(state: State, architecture: str) -> bool:
     """Whether stock weights hold a head that is another matrix than the embedding; transformers then does not tie."""
     bare = {name.removeprefix(_PREFIX[architecture]): value for name, value in state.items()}
     head, table = bare.get("lm_head.weight"), bare.get(_EMBEDDING[architecture])
-    return head is not None and table is not None and not torch.equal(head, table)
+    return head is not None and table is not None and not _same(head, table)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two matrices are equal once they are read in FP32; one that cannot be read equals none."""
+    readable = one.dtype in DTYPES and other.dtype in DTYPES
+    return readable and one.shape == other.shape and torch.equal(one.float(), other.float())
 
 
 def _unscaled(ours: State, spec: ModelSpec, where: str) -> Tensor:

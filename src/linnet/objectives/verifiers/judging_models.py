@@ -45,11 +45,13 @@ def is_reward_model(folder: Path) -> bool:
     """
     read_spec(folder)  # says what is wrong with a file that is none
     config = _config(folder)
-    (name, *_) = config.get("architectures") or [""]
+    named = config.get("architectures")
+    name = str(named[0]) if isinstance(named, list) and named else ""
     if name.endswith(_REWARD_CLASS):
-        labels = len(config["id2label"]) if "id2label" in config else int(config.get("num_labels", 2))
-        if labels != 1:
-            raise RequestError(f"its head gives {labels} values", str(folder), _MEND)
+        labels = config.get("id2label")
+        count = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
+        if count != 1:
+            raise RequestError(f"its head gives {count} values", str(folder), _MEND)
         return True
     if name and not name.endswith(("ForCausalLM", "LMHeadModel")):
         raise RequestError(f"this is a {name}", str(folder), _MEND)

@@ -24,7 +24,7 @@ import torch
 
 from linnet.config import LinnetError, RequestError
 from linnet.infer import find_model
-from linnet.model import read_spec
+from linnet.model import check_weights, read_spec
 from linnet.model.stock_files import weight_files
 from linnet.objectives.verifiers.completions import Columns, row_values, text_of
 from linnet.objectives.verifiers.judging_models import RewardHead, YesOrNo, is_reward_model
@@ -66,7 +66,10 @@ class ModelJudge:
         spec = read_spec(self.folder)
         self.tokenizer = tokenizer_of(self.folder, spec.vocab_size)
         self.context = spec.max_position_embeddings
-        weight_files(self.folder)
+        if self.is_reward_model:
+            weight_files(self.folder)
+        else:
+            check_weights(self.folder, spec)
         self._check_form()
         self.encoder = self._chat_encoder()
         ending = "" if self.encoder is not None else TEXT_ENDING
