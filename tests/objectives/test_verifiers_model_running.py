@@ -155,7 +155,7 @@ def test_a_folder_that_cannot_judge_is_refused_before_anything_runs(
     with pytest.raises(RequestError, match="model_type 'bert'"):
         verifier(folder)
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
-    with pytest.raises(RequestError, match="has the id 309, and the model.s table has 100 rows"):
+    with pytest.raises(RequestError, match=r"has the id 309.*100 rows"):
         verifier(folder)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.safetensors").unlink()
