@@ -225,8 +225,8 @@ class Tokenizer:
         return other
 
     def save(self, folder: str | Path, model_max_length: int | None = None) -> None:
-        """Writes what `transformers.AutoTokenizer.from_pretrained(folder)` reads; see files.py."""
-        from linnet.text.files import write_folder
+        """Writes what `transformers.AutoTokenizer.from_pretrained(folder)` reads; see folder_writing.py."""
+        from linnet.text.folder_writing import write_folder
 
         write_folder(self, Path(folder), model_max_length)
 
