@@ -142,6 +142,28 @@ def test_a_token_that_its_own_merges_do_not_make_keeps_tiktoken_out(tmp_path: Pa
     assert [tokenizer.token_bytes(i) for i in tokenizer.encode("abc")] == [b"a", b"bc"]
 
 
+@pytest.mark.parametrize("family", PRE_TOKENIZERS)
+def test_characters_that_one_engine_does_not_know_change_no_ids(tmp_path: Path, family: str) -> None:
+    """A vocabulary that joins any two bytes around `a`, `1`, `.` and a space shows where a text was cut."""
+    from linnet.text.bytelevel import BYTE_CHARACTERS
+
+    beside = [BYTE_CHARACTERS[ord(sign)] for sign in "a1. "]
+    pairs = [pair for sign in beside for byte in BYTE_CHARACTERS for pair in ((sign, byte), (byte, sign))]
+    merges = [list(pair) for pair in dict.fromkeys(pairs)]
+    tokens = [*BYTE_CHARACTERS, *map("".join, merges), "</s>"]
+    spec = json.loads(_bare_json({token: i for i, token in enumerate(tokens)}, merges))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**spec, "pre_tokenizer": PRE_TOKENIZERS[family]}))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.engine == "tiktoken"
+    # Digits of Unicode 17, which the library's Digits knew before tiktoken did, and their neighbourhood.
+    codes = [*range(0x11DA0, 0x11E00), *range(0x16FE0, 0x17000), *range(0x80, 0xD800, 61)]
+    codes += range(0xE000, 0x40000, 61)
+    texts = [f"a{c}a1{c}1.{c}. {c} {c}{c}" for c in map(chr, codes)]
+    assert_as_reference(tokenizer, texts)
+    assert [ids.tolist() for ids in tokenizer.encode_batch(texts)] == [tokenizer.encode(t) for t in texts]
+
+
 def _bare_json(vocab: dict[str, int], merges: list[list[str]]) -> str:
     model = {"type": "BPE", "vocab": vocab, "merges": merges}
     return json.dumps({"model": model, "pre_tokenizer": BYTE_LEVEL, "decoder": BYTE_LEVEL})

@@ -181,6 +181,20 @@ def test_null_is_no_token_and_ordinary_tokens_are_no_guess(tmp_path: Path) -> No
         load_tokenizer(str(tmp_path))
 
 
+def test_the_vocabulary_s_fingerprint_is_the_same_under_another_rule(tmp_path: Path) -> None:
+    sentencepiece_model(tmp_path)
+    alone = load_tokenizer(str(tmp_path))
+    config = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "pad_token": "<unk>"}
+    write(tmp_path, tokenizer_config=config)
+    with_bos = load_tokenizer(str(tmp_path))
+    assert (alone.document_bos_id, with_bos.document_bos_id) == (None, 1)
+    prints = {t.vocabulary_fingerprint for t in (alone, with_bos, alone.opened_by_eos())}
+    assert len(prints) == 1
+    assert len({t.fingerprint for t in (alone, with_bos)}) == 2
+    one_file(tmp_path)
+    assert load_tokenizer(str(tmp_path)).vocabulary_fingerprint not in prints
+
+
 def test_a_token_named_for_a_role_is_special(tmp_path: Path) -> None:
     one_file(tmp_path, "<|endoftext|>", "<s>")
     spec = json.loads((tmp_path / "tokenizer.json").read_text())

@@ -90,6 +90,11 @@ class ByteLevelBPE:
     nfc: bool
     added: dict[str, int]
 
+    @property
+    def digits_apart(self) -> bool:
+        """Whether the library cuts digits off by its own `Digits` and not by the pattern."""
+        return self.pattern == _DIGITS_THEN_GPT2
+
 
 def recognise(library: LibraryTokenizer, spec: dict[str, Any]) -> ByteLevelBPE | None:
     """What `library` does, as ranks and a pattern, or None where tiktoken would differ or might.

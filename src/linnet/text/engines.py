@@ -4,7 +4,8 @@ A `tokenizer.json` says what the ids are, and the tokenizers library is its refe
 give the same ids faster and are used only where they have been shown to: tiktoken for byte-level BPE
 (proven from the vocabulary, see bytelevel.py) and sentencepiece for vocabularies that came as a `.model`.
 Whichever it is, it must agree with the reference on `HARD_STRINGS` when a tokenizer is loaded, or the
-reference itself is used. So a tokenizer's ids never depend on which engine could be had.
+reference itself is used; it also takes single texts with characters that only one of the two knows. So a
+tokenizer's ids never depend on which engine could be had.
 
 No engine adds special tokens, and none finds them in text.
 """
@@ -23,6 +24,7 @@ import tiktoken
 from tokenizers import Tokenizer as LibraryTokenizer
 
 from linnet.text.bytelevel import ByteLevelBPE, recognise
+from linnet.text.character_classes import is_cut_differently
 
 Ids = npt.NDArray[np.uint32]
 
@@ -131,7 +133,7 @@ class TiktokenEngine:
         self._encoding = tiktoken.Encoding(
             "linnet", pat_str=scheme.pattern, mergeable_ranks=scheme.ranks, special_tokens={}
         )
-        self._added = scheme.added
+        self._added, self._digits_apart = scheme.added, scheme.digits_apart
         longest_first = map(re.escape, sorted(scheme.added, key=len, reverse=True))
         self._find_added = re.compile("|".join(longest_first)) if scheme.added else None
 
@@ -159,6 +161,8 @@ class TiktokenEngine:
     def _encode_stretch(self, text: str) -> list[int]:
         """The ids of text without added tokens."""
         if len(text) > _LONGEST_WHITESPACE and _TOO_MUCH_WHITESPACE.search(text):
+            return self._reference.encode(text)
+        if is_cut_differently(text, self._digits_apart):
             return self._reference.encode(text)
         try:
             return self._encoding.encode_ordinary(self._normalize(text) if self._normalize else text)

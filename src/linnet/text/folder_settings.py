@@ -73,7 +73,7 @@ def read_settings(folder: Path, where: str = "") -> FolderSettings:
     Raises:
         RequestError: a file is damaged.
     """
-    config, legacy, added = (_read(folder / name, where) for name in SETTINGS_FILES)
+    config, legacy, added = (read_object(folder / name, where) for name in SETTINGS_FILES)
     modern = "added_tokens_decoder" in config
     named = config if modern else {**config, **legacy}
     names = {role: _name(named[role], folder, where) for role in ROLES if role in named}
@@ -109,11 +109,16 @@ def _class(folder: Path, config: Mapping[str, Any]) -> str:
     chosen = config.get("tokenizer_class")
     if isinstance(chosen, str):
         return chosen.removesuffix("Fast")
-    model = _read(folder / "config.json", "")
+    model = read_object(folder / "config.json", "")
     return _CLASS_OF_MODEL.get(str(model.get("model_type")), "")
 
 
-def _read(path: Path, where: str) -> dict[str, Any]:
+def read_object(path: Path, where: str = "") -> dict[str, Any]:
+    """The JSON object in a file; empty where the file is missing or holds something else.
+
+    Raises:
+        RequestError: it is not JSON.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError) as error:

@@ -125,6 +125,11 @@ class Tokenizer:
         """The token that stands before every document in training, where EOS alone does not part them."""
         return None if self.start_id == self.eos_id else self.start_id
 
+    @property
+    def vocabulary_fingerprint(self) -> str:
+        """sha256 of what decides the ids of a text alone: not of which tokens are BOS and padding."""
+        return _fingerprint(json.loads(self._library.to_str()), [self.eos_id], None)
+
     def encode_batch(self, texts: Sequence[str], threads: int = 1) -> list[Ids]:
         """The ids of each text as a uint32 array; equal to `encode` of each.
 
@@ -225,8 +230,8 @@ class Tokenizer:
         return other
 
     def save(self, folder: str | Path, model_max_length: int | None = None) -> None:
-        """Writes what `transformers.AutoTokenizer.from_pretrained(folder)` reads; see files.py."""
-        from linnet.text.files import write_folder
+        """Writes what `transformers.AutoTokenizer.from_pretrained(folder)` reads; see folder_writing.py."""
+        from linnet.text.folder_writing import write_folder
 
         write_folder(self, Path(folder), model_max_length)
 
