@@ -11,7 +11,7 @@ import pytest
 from linnet.config import RequestError
 from linnet.data.conversations.kinds import Conversation, Pair, Problem
 from linnet.data.conversations.reading import collect, read
-from linnet.data.conversations.rendering import Renderer
+from linnet.data.conversations.rendering import Prompt, Renderer
 from linnet.data.conversations.settings import ChatSettings
 from linnet.data.packing import BucketedBatches, PackedExamples
 from linnet.text import Tokenizer, train_tokenizer
@@ -238,6 +238,18 @@ def test_what_is_left_of_a_cut_conversation_is_learned_as_before(tokenizer: Toke
     (example,) = renderer(tokenizer, 24, too_long="cut").conversation(only(messages=turns))
     assert whole_text(tokenizer, example).startswith("<|im_start|>user\nc<|im_end|>")
     assert learned_text(tokenizer, example) == "d<|im_end|>"
+
+
+def test_a_prompt_is_cut_between_characters(tokenizer: Tokenizer) -> None:
+    asked = "日本語の🙂naïve café — “quoted” 👩‍👩‍👧 текст " * 4
+    for room in range(40, 100):
+        made = renderer(tokenizer, room, too_long="cut")
+        for item in (conversation(asked, "Yes."), only(prompt=asked, ground_truth="1")):
+            found = made.problem(item) if isinstance(item, Problem) else made.conversation(item)[0]
+            assert found is not None
+            ids = found.ids if isinstance(found, Prompt) else found.tokens.tolist()
+            assert "\ufffd" not in tokenizer.decode(ids)
+        assert made.counts.cut == 2
 
 
 def test_both_answers_of_a_pair_keep_the_same_cut_prompt(tokenizer: Tokenizer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from fractions import Fraction
 
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linnet.data.mixture import LARGEST_BLOCK, Mixture, block_of, exactly
+from linnet.config import RequestError
+from linnet.data.mixture import LARGEST_BLOCK, SMALL_BLOCK, Mixture, block_of, exactly
+from linnet.data.settings import DataSettings
 
 
 def fractions(*weights: float) -> list[Fraction]:
@@ -32,13 +35,21 @@ def limits(*sizes: int):
 
 @pytest.mark.parametrize(
     "weights",
-    [SMOL, fractions(1), fractions(50, 50), fractions(33.3, 33.3, 33.4), fractions(87.5, 12.25, 0.25)],
+    [
+        SMOL,
+        fractions(1),
+        fractions(50, 50),
+        fractions(33.3, 33.3, 33.4),
+        fractions(87.5, 12.25, 0.25),
+        fractions(0.99999, 0.00001),
+        fractions(33.333, 33.333, 33.334),
+    ],
 )
 def test_every_block_holds_the_weights_exactly(weights: list[Fraction]) -> None:
     mixture = Mixture([(0, weights)], seed=3)
     size = sum(block_of(weights))
     assert size <= 2 * LARGEST_BLOCK
-    for block in range(4):
+    for block in range(4 if size <= SMALL_BLOCK else 1):
         sources, _ = mixture.locate(np.arange(block * size, (block + 1) * size))
         assert np.bincount(sources, minlength=len(weights)).tolist() == [weight * size for weight in weights]
 
@@ -136,3 +147,55 @@ def test_the_fingerprint_covers_what_was_served_and_nothing_later() -> None:
     assert one.fingerprint(1001) != longer.fingerprint(1001)
     assert one.fingerprint(1001) == one.fingerprint(5000)
     assert one.fingerprint(10) != Mixture([(0, fractions(90, 10))], seed=2).fingerprint(10)
+
+
+def test_weights_of_many_decimals_are_exact_or_refused() -> None:
+    assert block_of(fractions(99.999, 0.001)) == (99_999, 1)
+    assert block_of(fractions(99.9999, 0.0001)) == (999_999, 1)
+    with pytest.raises(RequestError, match=r"blocks of 10,000,000 samples, and 1,000,000 are the most"):
+        block_of(fractions(99.99999, 0.00001))
+    long = {"path": "a.txt", "weight": 99.99999}, {"path": "b.txt", "weight": 0.00001}
+    fine = {"path": "a.txt", "weight": 66.67}, {"path": "b.txt", "weight": 33.33}
+    domains = {"x": {"weight": 87.25, "sources": fine}, "y": {"weight": 12.75, "sources": ["c.txt"]}}
+    phase = {"start": 0.5, "weights": {"x": 50.00001, "y": 49.99999}}
+    for asked in (
+        {"sources": long},
+        {"domains": domains},
+        {"domains": {**domains, "x": {"weight": 87.25, "sources": ["d.txt"]}}, "schedule": [phase]},
+    ):
+        with pytest.raises(ValueError, match="give domains and sources weights with fewer decimals"):
+            DataSettings.model_validate({"sequence_length": 8, **asked})
+    DataSettings.model_validate({"sequence_length": 8, "sources": fine})
+
+
+@pytest.mark.parametrize("policy", ["stop", "reweight"])
+def test_of_a_large_block_no_more_is_asked_than_is_served(policy) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def limit(source: int, count: int) -> int | None:
+        asked.append((source, count))
+        return limits(10**9, 5, 300)(source, count)
+
+    mixture = Mixture([(0, fractions(79.989, 0.011, 20))], 1, policy, limit)
+    assert sum(block_of(fractions(79.989, 0.011, 20))) > SMALL_BLOCK
+    found = served(mixture, 1000)
+    assert max(count for source, count in asked if source == 0) <= 1000
+    again = Mixture([(0, fractions(79.989, 0.011, 20))], 1, policy, limit)
+    assert served(again, 700) == found[:700]
+    if policy == "stop":
+        with pytest.raises(IndexError):
+            mixture.locate(np.array([3000]))
+        assert mixture.end is not None
+        assert sum(source == 2 for source, _ in served(mixture, mixture.end)) == 300
+    else:
+        later = served(mixture, 60_000)
+        assert [sum(s == source for s, _ in later) for source in (1, 2)] == [5, 300]  # all that they have
+        assert len(set(later)) == len(later)
+
+
+def test_what_was_rounded_once_has_another_fingerprint() -> None:
+    exact = Mixture([(0, fractions(99.999, 0.001))], 1).fingerprint(10)
+    facts = ([(0, [str(weight) for weight in fractions(99.999, 0.001)])], 1, "repeat")
+    assert exact != hashlib.sha256(repr(facts).encode()).hexdigest()
+    facts = ([(0, [str(weight) for weight in SMOL])], 1, "repeat")
+    assert Mixture([(0, SMOL)], 1).fingerprint(10) == hashlib.sha256(repr(facts).encode()).hexdigest()

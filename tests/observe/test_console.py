@@ -209,3 +209,18 @@ def test_colours_are_left_out_on_request(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "\x1b[1m" in shown(*a_run(3), live=True)
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[1m" not in shown(*a_run(3), live=True)
+
+
+class Closed(io.StringIO):
+    """A pipe that nobody reads."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_run_goes_on_when_nobody_watches_it(live: bool) -> None:
+    console = Console(Closed(), live=live)
+    for event in a_run(3):
+        console(event)
+    console.close()

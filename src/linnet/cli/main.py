@@ -6,8 +6,10 @@ request with everything saved.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -56,24 +58,47 @@ def main() -> None:
     """Run the program; an error a person can act on is one line on standard error."""
     for name in _QUIET:
         os.environ.setdefault(name, "error")
+    _write_what_can_be_written()
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except LinnetError as error:
-        print(f"linnet: {error.line()}", file=sys.stderr)
+        _tell(error.line())
         code = error.exit_code
     except WrongUsage as error:
         what = " ".join(error.format_message().split()).rstrip(".")
-        print(f"linnet: {what[0].lower()}{what[1:]}; see linnet --help", file=sys.stderr)
+        _tell(f"{what[0].lower()}{what[1:]}; see linnet --help")
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
-        code = 0
+        code = 0  # whoever read the output has seen enough
     if code == INTERRUPTED:
-        print("linnet: stopped; run the same command again to go on", file=sys.stderr)
+        _tell("stopped; run the same command again to go on")
         code = train.STOPPED
+    _let_go()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(line: str) -> None:
+    with suppress(BrokenPipeError):
+        print(f"linnet: {line}", file=sys.stderr, flush=True)
+
+
+def _write_what_can_be_written() -> None:
+    """Replace what a terminal's encoding does not have, and what is no text in what a person types."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _let_go() -> None:
+    """Drop what nobody reads any more, or the interpreter would complain of it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -43,11 +44,12 @@ class ProgressLine(Generic[Told]):
             return
         self._told, self._wait = now, _LIVE if self._live else _LOGGED
         line = self.text(progress, first, now - began)
-        if self._live:
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r\x1b[2K{line[:width]}", end="", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        with suppress(BrokenPipeError):  # nobody reads any more; the work goes on
+            if self._live:
+                width = shutil.get_terminal_size().columns - 1
+                print(f"\r\x1b[2K{line[:width]}", end="", file=sys.stderr, flush=True)
+            else:
+                print(line, file=sys.stderr, flush=True)
 
     def __enter__(self) -> ProgressLine[Told]:
         return self

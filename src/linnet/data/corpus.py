@@ -11,7 +11,7 @@ from typing import Any
 
 from linnet.config import Length, RequestError
 from linnet.data.batches import Windows
-from linnet.data.mixture import Mixture, exactly
+from linnet.data.mixture import Mixture, shares
 from linnet.data.sequences import Sequences, StreamedSequences, WholeSequences
 from linnet.data.settings import DataSettings
 from linnet.data.shards.maker import Trouble
@@ -85,10 +85,10 @@ class Corpus:
 
     def weights(self, domains: dict[str, float] | None = None) -> list[Fraction]:
         """The components' weights, adding up to 1, as the recipe's domains weigh, or as `domains` say."""
-        given = domains or {name: domain.weight or 0.0 for name, domain in self.settings.by_domain.items()}
-        total = sum(map(exactly, given.values()), Fraction(0))
-        shares = {name: exactly(weight) / total if total else Fraction(1) for name, weight in given.items()}
-        return [component.weight * shares[component.domain] for component in self.components]
+        by_domain = self.settings.by_domain
+        given = [by_domain[name].weight if domains is None else domains[name] for name in by_domain]
+        of = dict(zip(by_domain, shares(given), strict=True))
+        return [component.weight * of[component.domain] for component in self.components]
 
     @property
     def validation_weights(self) -> dict[str, float]:

@@ -6,7 +6,8 @@ are spread evenly, each moved by a keyed hash inside its own interval, so that e
 close to the weights too. All of it is computed from (weights, seed, i) and nothing is stored.
 
 Weights change at the start of a phase, and, when a source that may not repeat runs dry, at the
-beginning of the block that it could not fill: both begin a new stretch of blocks.
+beginning of the block that it could not fill (of a block of more than SMALL_BLOCK samples, at the
+first sample that it lacks): both begin a new stretch of blocks.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from typing import Literal
 
 import numpy as np
 
+from linnet.config import RequestError
 from linnet.data.order import mixed
 
-LARGEST_BLOCK = 10_000
+LARGEST_BLOCK = 1_000_000  # samples; weights that need a larger one to be exact are refused
+SMALL_BLOCK = 10_000  # of which it costs little to look at the whole before the first is served
 SMALLEST_BLOCK = 256
-_ROUNDED_BLOCK = 1_000  # where weights have no common denominator up to LARGEST_BLOCK
+_LAID_OUT = 1 << 20  # samples whose places are kept
 
 Exhausted = Literal["repeat", "stop", "reweight"]
 Limit = Callable[[int, int], int | None]
@@ -37,6 +40,13 @@ Limit = Callable[[int, int], int | None]
 def exactly(weight: float) -> Fraction:
     """The decimal fraction that a person wrote: 0.1 is a tenth."""
     return Fraction(str(weight))
+
+
+def shares(weights: Sequence[float | None]) -> list[Fraction]:
+    """Weights as parts of 1; where none is given, what they weigh is one part."""
+    if all(weight is None for weight in weights):
+        return [Fraction(1)]
+    return list(_adding_up([exactly(weight or 0.0) for weight in weights]))
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,8 @@ class Mixture:
         first = self._phases[0][1]
         self.sources = len(first)
         self._stretches = [Stretch(0, block_of(first), (0,) * self.sources, first)]
-        self._layout = lru_cache(maxsize=64)(self._laid_out)
+        largest = max(sum(block_of(weights)) for _, weights in self._phases)
+        self._layout = lru_cache(maxsize=max(4, min(64, _LAID_OUT // largest)))(self._laid_out)
         self._lock = RLock()
         self.end: int | None = None  # the first sample that cannot be had, once that is known
 
@@ -125,10 +136,12 @@ class Mixture:
 
     def fingerprint(self, samples: int) -> str:
         """What decides the composition of the first `samples` samples, and of nothing after them."""
-        begun = [
-            (start, list(map(str, weights))) for start, weights in self._phases if start < max(1, samples)
-        ]
-        return hashlib.sha256(repr((begun, self.seed, self.when_exhausted)).encode()).hexdigest()
+        phases = [(start, weights) for start, weights in self._phases if start < max(1, samples)]
+        facts: list[object] = [[(start, list(map(str, weights))) for start, weights in phases]]
+        facts += [self.seed, self.when_exhausted]
+        if any(sum(block_of(weights)) > SMALL_BLOCK for _, weights in phases):
+            facts.append("exact")  # they used to be rounded
+        return hashlib.sha256(repr(tuple(facts)).encode()).hexdigest()
 
     def _number_at(self, sample: int) -> int:
         """Which of the stretches that are known a global sample lies in."""
@@ -152,49 +165,65 @@ class Mixture:
             last = self._stretches[-1]
             phase = next((phase for phase in self._phases if phase[0] > last.start), None)
             reach = min(sample, phase[0] - 1) if phase else sample
-            dry = self._runs_dry(last, (reach - last.start) // last.size)
+            asked = self._asked(last, reach)
+            dry = self._runs_dry(last, asked)
             if dry is not None:
-                self._turn(dry)
+                self._turn(dry, asked)
             elif phase and phase[0] <= sample:
                 self._begin(phase[0], self._without_dry(phase[1], phase[0]))
             else:
                 return
 
-    def _runs_dry(self, stretch: Stretch, block: int) -> int | None:
-        """The first block up to `block` that some source cannot fill."""
+    def _asked(self, stretch: Stretch, reach: int) -> tuple[int, ...]:
+        """How many sequences each source must have for the samples up to `reach`, the last stretch's.
+
+        A source that is streamed makes them ready to answer that, so of a large block no more than needed.
+        """
+        if stretch.size > SMALL_BLOCK:
+            return self._before(len(self._stretches) - 1, reach + 1)
+        blocks = (reach - stretch.start) // stretch.size + 1
+        return tuple(
+            before + blocks * count for before, count in zip(stretch.before, stretch.counts, strict=True)
+        )
+
+    def _runs_dry(self, stretch: Stretch, asked: tuple[int, ...]) -> int | None:
+        """The first block in which some source has fewer sequences than are asked of it."""
         if self.when_exhausted == "repeat":
             return None
         first = None
         for source, (before, count) in enumerate(zip(stretch.before, stretch.counts, strict=True)):
-            limit = self._limit(source, before + (block + 1) * count) if count else None
+            limit = self._limit(source, asked[source]) if asked[source] > before else None
             if limit is not None:
                 fills = max(0, limit - before) // count
                 first = fills if first is None else min(first, fills)
         return first
 
-    def _turn(self, block: int) -> None:
+    def _turn(self, block: int, asked: tuple[int, ...]) -> None:
         """Stop, or go on without the sources that cannot fill a block."""
         number, last = len(self._stretches) - 1, self._stretches[-1]
         start = last.start + block * last.size
+        drawn, ranks = self._layout(number, block)
+        rooms = np.array([self._room(last, block, s, asked[s]) for s in range(self.sources)])
+        lacking = int(np.argmax(ranks >= rooms[drawn]))
         if self.when_exhausted == "stop":
-            drawn, ranks = self._layout(number, block)
-            rooms = np.array([self._room(last, block, source) for source in range(self.sources)])
-            self.end = start + int(np.argmax(ranks >= rooms[drawn]))
+            self.end = start + lacking
             return
-        weights = list(last.weights)
-        for source, count in enumerate(last.counts):
-            if self._room(last, block, source) < count:
-                weights[source] = Fraction(0)
+        dry = rooms < last.counts
+        if last.size > SMALL_BLOCK:
+            start += lacking
+            dry = np.arange(self.sources) == drawn[lacking]
+        weights = [Fraction(0) if gone else w for gone, w in zip(dry, last.weights, strict=True)]
         if not any(weights):
             self.end = start
         else:
             self._begin(start, _adding_up(weights))
 
-    def _room(self, stretch: Stretch, block: int, source: int) -> int:
-        """How many of the sequences that a block asks of a source it can give."""
+    def _room(self, stretch: Stretch, block: int, source: int, asked: int) -> int:
+        """How many of the sequences that a block asks of a source it can give, as far as they are asked for."""
         count = stretch.counts[source]
         passed = stretch.before[source] + block * count
-        limit = self._limit(source, passed + count) if count else None
+        wanted = min(passed + count, asked)
+        limit = self._limit(source, wanted) if wanted > passed else None
         return count if limit is None else max(0, limit - passed)
 
     def _without_dry(self, weights: tuple[Fraction, ...], start: int) -> tuple[Fraction, ...]:
@@ -232,21 +261,29 @@ def _adding_up(weights: Sequence[Fraction]) -> tuple[Fraction, ...]:
     return tuple(weight / total for weight in weights)
 
 
+def least_block(weights: Sequence[Fraction]) -> int:
+    """The fewest samples that can hold each source exactly as often as its weight says."""
+    return math.lcm(*(weight.denominator for weight in weights))
+
+
 def block_of(weights: Sequence[Fraction]) -> tuple[int, ...]:
-    """How many samples of each source a block holds: exact where LARGEST_BLOCK allows, else to a thousandth."""
-    size = math.lcm(*(weight.denominator for weight in weights))
+    """How many samples of each source a block holds.
+
+    Raises:
+        RequestError: when the weights need a block of more than LARGEST_BLOCK samples.
+    """
+    size = least_block(weights)
     if size > LARGEST_BLOCK:
-        return _rounded(weights, _ROUNDED_BLOCK)
+        raise RequestError(too_fine(size), "weights", FEWER_DECIMALS)
     size *= -(-SMALLEST_BLOCK // size)
     return tuple(int(weight * size) for weight in weights)
 
 
-def _rounded(weights: Sequence[Fraction], size: int) -> tuple[int, ...]:
-    """Counts adding up to `size`, by largest remainders; a source with a weight has at least one."""
-    counts = [max(int(weight * size), 1 if weight else 0) for weight in weights]
-    owed = sorted(range(len(weights)), key=lambda s: counts[s] - weights[s] * size)
-    for source in owed[: max(0, size - sum(counts))]:
-        counts[source] += 1
-    while sum(counts) > size:
-        counts[max(range(len(counts)), key=counts.__getitem__)] -= 1
-    return tuple(counts)
+FEWER_DECIMALS = "give domains and sources weights with fewer decimals"
+
+
+def too_fine(size: int) -> str:
+    """What is wrong with weights that need blocks of `size` samples."""
+    return (
+        f"the weights would be exact only in blocks of {size:,} samples, and {LARGEST_BLOCK:,} are the most"
+    )

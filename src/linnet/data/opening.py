@@ -18,7 +18,7 @@ import numpy as np
 from linnet.config import RequestError
 from linnet.data.batches import Windows
 from linnet.data.corpus import Component, Corpus
-from linnet.data.mixture import exactly
+from linnet.data.mixture import shares
 from linnet.data.order import Permutation
 from linnet.data.settings import ALL, DataSettings, Domain, Source
 from linnet.data.shards.bins import is_token_file, open_bins
@@ -110,10 +110,10 @@ def _corpus(
 
 def _groups(domain: Domain) -> list[tuple[tuple[Source, ...], Fraction]]:
     """A domain's components: its sources with their weights, or all of them as one long text."""
+    parts = shares([source.weight for source in domain.sources])
     if all(source.weight is None for source in domain.sources):
-        return [(domain.sources, Fraction(1))]
-    total = sum((exactly(source.weight or 0.0) for source in domain.sources), Fraction(0))
-    return [((source,), exactly(source.weight or 0.0) / total) for source in domain.sources]
+        return [(domain.sources, parts[0])]
+    return [((source,), part) for source, part in zip(domain.sources, parts, strict=True)]
 
 
 def _title(settings: DataSettings, domain: str, group: tuple[Source, ...]) -> str:

@@ -310,6 +310,7 @@ class DataSettings(Section):
             check_sum({source.title: source.weight for source in self.sources}, "the weights of the sources")
         self._check_names()
         self._check_schedule()
+        self._check_blocks()
         for domain in self.by_domain.values():
             unweighed = [s for s in domain.sources if s.streaming and s.weight is None]
             if unweighed and len(domain.sources) > 1:
@@ -335,6 +336,19 @@ class DataSettings(Section):
                 raise ValueError(f"the phase at {phase.start:g} must weigh exactly the domains "
                                  f"{', '.join(self.domains) or '(there are none)'}")  # fmt: skip
             check_sum(phase.weights, f"the weights of the phase at {phase.start:g}")
+
+    def _check_blocks(self) -> None:
+        """Refuse weights of so many decimals that no mixture can hold them exactly."""
+        from linnet.data.mixture import FEWER_DECIMALS, LARGEST_BLOCK, least_block, shares, too_fine
+
+        parts = {name: shares([s.weight for s in d.sources]) for name, d in self.by_domain.items()}
+        given = [{name: domain.weight for name, domain in self.by_domain.items()}]
+        given += [dict[str, float | None](phase.weights) for phase in self.schedule]
+        for weights in given:
+            of = dict(zip(weights, shares(list(weights.values())), strict=True))
+            size = least_block([of[name] * part for name, found in parts.items() for part in found])
+            if size > LARGEST_BLOCK:
+                raise ValueError(f"{too_fine(size)}; {FEWER_DECIMALS}")
 
     @property
     def by_domain(self) -> dict[str, Domain]:

@@ -66,6 +66,7 @@ class Console:
         self._colour = self._live and not os.environ.get("NO_COLOR")
         self._width = width
         self._line_shown = False
+        self._gone = False  # who watched
         self._start: RunStarted | None = None
         self._forget()
 
@@ -286,13 +287,18 @@ class Console:
         return f"\x1b[{codes[style]}m{text}\x1b[0m" if self._colour and style else text
 
     def _write(self, text: str) -> None:
+        if self._gone:
+            return
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         try:
             text.encode(encoding)
         except UnicodeEncodeError:
             text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
-        self._stream.write(text)
-        self._stream.flush()
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:  # nobody reads any more; the run goes on
+            self._gone = True
 
     def _columns(self) -> int:
         return self._width or shutil.get_terminal_size((100, 24)).columns

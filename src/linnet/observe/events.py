@@ -14,6 +14,7 @@ import math
 import sys
 import time as clock
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, get_type_hints
 
@@ -198,7 +199,8 @@ class Observer(Protocol):
 
 
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
+    with suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)
 
 
 class Observers:

@@ -52,8 +52,7 @@ _MENDS = {
         "another script or a wrong encoding in the table of sources"
     ),
     "max_mixture_error": (
-        "the sources do not come in the proportions of the recipe: report it as a fault of Linnet, with audit.json; "
-        "weights that have no common denominator up to 10,000 are rounded to a thousandth"
+        "the sources do not come in the proportions of the recipe: report it as a fault of Linnet, with audit.json"
     ),
 }
 

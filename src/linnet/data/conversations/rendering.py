@@ -283,7 +283,8 @@ class Renderer:
             if over >= len(words):
                 return
             words = words[over:]
-            first: Turn = {**rest[0], "content": self.tokenizer.decode(words).lstrip()}
+            text = self.tokenizer.decode(words).lstrip("\ufffd")  # the rest of a character that was cut
+            first: Turn = {**rest[0], "content": text.lstrip()}
             if not first["content"]:
                 return
             rest = (first, *rest[1:])
