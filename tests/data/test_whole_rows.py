@@ -370,6 +370,8 @@ def test_columns_that_are_not_learned_are_named() -> None:
     found = collect(rows, "conversation", "x")
     assert str(found).endswith("; columns that are not learned: id, topic, system_prompt")
     assert not collect([{"question": "a", "answer": "b", "tests": "c"}], "problem", "x").unread
+    other = collect([{"prompt": "a", "completion": "b", "functions": ["sin", "cos"]}], "conversation", "x")
+    assert other.unread == {"functions": 1}
     world = gather(Source(builtin="world", documents=3), "conversation")
     assert "not learned" not in str(world)
 

@@ -19,7 +19,7 @@ from linnet.data.conversations.columns import READ, SYSTEM
 from linnet.data.conversations.kinds import Item, Kind, Unusable, turns_in
 from linnet.data.conversations.labels import Labels
 from linnet.data.conversations.schemas import SCHEMAS, held, recognise
-from linnet.data.conversations.tools import holds, tools_of, without_alignment
+from linnet.data.conversations.tools import TOOLS, holds, tools_of, without_alignment
 from linnet.data.settings import Source
 from linnet.data.sources.documents import files_of, limit_of
 from linnet.data.sources.reading import unseen
@@ -157,11 +157,13 @@ def _unread(item: Item) -> list[str]:
     """The columns of an item that say something and are no part of it."""
     opening = turns_in(item)[0][0]
     system = opening["content"] if opening["role"] == "system" else None
-    return [
-        name
-        for name, value in item.columns.items()
-        if holds(value) and (value != system if name in SYSTEM else name not in READ)
-    ]
+
+    def is_read(name: str, value: Any) -> bool:
+        if name in SYSTEM:
+            return bool(value == system)
+        return bool(item.tools) if name in TOOLS else name in READ
+
+    return [name for name, value in item.columns.items() if holds(value) and not is_read(name, value)]
 
 
 def read(row: Mapping[str, Any], kind: Kind) -> tuple[str, Sequence[Item]]:

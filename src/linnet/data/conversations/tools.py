@@ -25,11 +25,14 @@ def tools_of(row: Mapping[str, Any]) -> Tools:
         return ()
     value = from_json(row[name])
     value = [from_json(one) for one in value] if isinstance(value, (list, tuple)) else [value]
-    if not all(isinstance(one, Mapping) for one in value):
-        raise Unusable(f"its {name} are not a list of objects, nor JSON text of one")
-    if name == "functions":
-        value = [one if "function" in one else {"type": "function", "function": one} for one in value]
-    return tuple(value)
+    objects = all(isinstance(one, Mapping) for one in value)
+    if name == "tools" and not objects:
+        raise Unusable("its tools are not a list of objects, nor JSON text of one")
+    if name == "tools":
+        return tuple(value)
+    if not objects or not all("name" in one for one in value):
+        return ()  # functions of another sense
+    return tuple({"type": "function", "function": one} for one in value)
 
 
 def calls_of(value: Any) -> list[Any]:
