@@ -14,8 +14,9 @@ import typer
 
 from linnet import __version__
 from linnet.cli import bench, checkpoints, data, machine, talk, train
-from linnet.config import LinnetError
+from linnet.config import LinnetError, one_line
 
+TRACEBACK = "LINNET_TRACEBACK"  # set, an error that nothing has explained is shown whole
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 _QUIET = ("HF_HUB_VERBOSITY", "DATASETS_VERBOSITY")  # what their libraries warn of, a line of ours says
 # ClickException: of click, or of the copy of it that newer typers carry.
@@ -52,6 +53,13 @@ def _top(
     """Train small language models from raw text to a model you can talk to."""
 
 
+def _of_the_machine(error: OSError | UnicodeError | MemoryError) -> str:
+    """A failure of the machine that nothing nearer to it has explained, as one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return "out of memory" if isinstance(error, MemoryError) else one_line(error)
+
+
 def main() -> None:
     """Run the program; an error a person can act on is one line on standard error."""
     for name in _QUIET:
@@ -70,6 +78,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
+    except (OSError, UnicodeError, MemoryError) as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        print(f"linnet: {_of_the_machine(error)}; {TRACEBACK}=1 shows where", file=sys.stderr)
+        code = 1
     if code == INTERRUPTED:
         print("linnet: stopped; run the same command again to go on", file=sys.stderr)
         code = train.STOPPED
