@@ -16,8 +16,9 @@ import typer
 
 from linnet import __version__
 from linnet.cli import bench, checkpoints, data, machine, talk, train
-from linnet.config import LinnetError
+from linnet.config import LinnetError, one_line
 
+TRACEBACK = "LINNET_TRACEBACK"  # set, an error that nothing has explained is shown whole
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 _QUIET = ("HF_HUB_VERBOSITY", "DATASETS_VERBOSITY")  # what their libraries warn of, a line of ours says
 # ClickException: of click, or of the copy of it that newer typers carry.
@@ -54,6 +55,13 @@ def _top(
     """Train small language models from raw text to a model you can talk to."""
 
 
+def _of_the_machine(error: OSError | UnicodeError | MemoryError) -> str:
+    """A failure of the machine that nothing nearer to it has explained, as one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return "out of memory" if isinstance(error, MemoryError) else one_line(error)
+
+
 def main() -> None:
     """Run the program; an error a person can act on is one line on standard error."""
     for name in _QUIET:
@@ -72,6 +80,11 @@ def main() -> None:
         code = INTERRUPTED
     except BrokenPipeError:
         code = 0  # whoever read the output has seen enough
+    except (OSError, UnicodeError, MemoryError) as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        _tell(f"{_of_the_machine(error)}; {TRACEBACK}=1 shows where")
+        code = 1
     if code == INTERRUPTED:
         _tell("stopped; run the same command again to go on")
         code = train.STOPPED

@@ -42,8 +42,18 @@ class Checkpoint:
         return self.path / "model"
 
     def trainer_state(self) -> dict[str, Any]:
-        """What the trainer put into `state/trainer.json`."""
-        return json.loads((self.path / "state" / "trainer.json").read_text(encoding="utf-8"))
+        """What the trainer put into `state/trainer.json`.
+
+        Raises:
+            RunError: when it cannot be read; what is in it, `verify` checks.
+        """
+        file = self.path / "state" / "trainer.json"
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RunError(
+                f"cannot be read ({error.strerror})", str(file), "run the same command again"
+            ) from None
 
     @property
     def adapter_folder(self) -> Path | None:
@@ -72,7 +82,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         newer = manifest["format"] > FORMAT
-        int(manifest["step"]), dict(manifest["files"])
+        _check_facts(manifest)
     except OSError as error:
         raise RequestError(
             f"the manifest cannot be read ({error.strerror}), so this is no whole checkpoint", str(file),
@@ -85,6 +95,21 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if newer:
         raise RequestError("this checkpoint was made by a newer Linnet", str(path), "update Linnet")
     return Checkpoint(path, manifest)
+
+
+def _check_facts(manifest: dict[str, Any]) -> None:
+    """Raise ValueError, KeyError or TypeError for a manifest that `Checkpoint` and its readers cannot use."""
+    files: list[Any] = [*manifest["files"].values()] if isinstance(manifest["files"], dict) else [None]
+    whole = [manifest["step"], manifest.get("tokens", 0), *(facts["size"] for facts in files)]
+    words = [facts["sha256"] for facts in files]
+    best = manifest.get("best") or {}
+    measured = [*best.values()] if isinstance(best, dict) else [None]
+    if not (
+        all(isinstance(value, int) for value in whole)
+        and all(isinstance(value, str) for value in words)
+        and all(isinstance(value, int | float) for value in measured)
+    ):
+        raise TypeError
 
 
 def verify(checkpoint: Checkpoint, under: str = "", mend: str = "") -> None:
@@ -102,18 +127,20 @@ def verify(checkpoint: Checkpoint, under: str = "", mend: str = "") -> None:
         if not name.startswith(under):
             continue
         path = checkpoint.path / name
-        if not path.exists():
-            raise RunError("this file of the checkpoint is missing", str(path), mend)
-        if path.stat().st_size != facts["size"]:
+        try:
+            size = path.stat().st_size
+            digest = sha256_of(path) if size == facts["size"] else ""
+        except FileNotFoundError:
+            raise RunError("this file of the checkpoint is missing", str(path), mend) from None
+        except OSError as error:
             raise RunError(
-                f"this file has {path.stat().st_size} bytes instead of {facts['size']}", str(path), mend
-            )
-        found = sha256_of(path)
-        if found != facts["sha256"]:
-            raise RunError(
-                f"this file is damaged (its sha256 has changed from {facts['sha256'][:16]} to {found[:16]})",
-                str(path), mend,
-            )  # fmt: skip
+                f"this file of the checkpoint cannot be read ({error.strerror})", str(path), mend
+            ) from None
+        if size != facts["size"]:
+            raise RunError(f"this file has {size} bytes instead of {facts['size']}", str(path), mend)
+        if digest != facts["sha256"]:
+            changed = f"its sha256 has changed from {facts['sha256'][:16]} to {digest[:16]}"
+            raise RunError(f"this file is damaged ({changed})", str(path), mend)
 
 
 @contextmanager

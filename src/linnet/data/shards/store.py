@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from linnet.config import RequestError
+from linnet.config import RequestError, RunError
 
 FORMAT = 2
 SPLITS = ("train", "validation")
@@ -124,7 +124,18 @@ class Split:
 def mapped(shard: Shard, dtype: np.dtype) -> np.ndarray:
     """A shard's tokens [tokens], read from disk as they are used."""
     offset = shard.start * dtype.itemsize
-    return np.asarray(np.memmap(shard.path, dtype=dtype, mode="r", offset=offset, shape=(shard.tokens,)))
+    try:
+        return np.asarray(np.memmap(shard.path, dtype=dtype, mode="r", offset=offset, shape=(shard.tokens,)))
+    except OSError as error:
+        raise _unreadable(shard, error.strerror) from None
+    except ValueError:
+        raise _unreadable(shard, "it has been cut") from None
+
+
+def _unreadable(shard: Shard, reason: str | None) -> RunError:
+    return RunError(
+        f"this shard cannot be read ({reason})", str(shard.path), "delete the store's folder and build again"
+    )
 
 
 @dataclass(frozen=True)
@@ -153,15 +164,18 @@ def open_store(folder: Path, title: str = "") -> Store:
         raise RequestError("there is no token store here", str(folder), "run linnet data build") from None
     except ValueError:
         raise RequestError("this is not valid JSON", str(path), "delete the folder and build again") from None
-    if facts["format"] > FORMAT:
-        raise RequestError("this store was made by a newer Linnet", str(path), "update Linnet")
-    dtype = np.dtype(facts["dtype"])
-    splits = {name: _split(folder, facts["splits"][name], dtype, title) for name in SPLITS}
-    tokenizer = facts["tokenizer"]
-    return Store(
-        splits["train"], splits["validation"], tokenizer["eos_id"], tokenizer["vocab_size"],
-        shards_fingerprint(splits), folder, facts,
-    )  # fmt: skip
+    try:
+        if facts["format"] > FORMAT:
+            raise RequestError("this store was made by a newer Linnet", str(path), "update Linnet")
+        dtype = np.dtype(facts["dtype"])
+        splits = {name: _split(folder, facts["splits"][name], dtype, title) for name in SPLITS}
+        eos_id, vocab_size = int(facts["tokenizer"]["eos_id"]), int(facts["tokenizer"]["vocab_size"])
+    except (KeyError, TypeError, ValueError):
+        raise RequestError(
+            "this does not describe a store", str(path), "delete the folder and build again"
+        ) from None
+    fingerprint = shards_fingerprint(splits)
+    return Store(splits["train"], splits["validation"], eos_id, vocab_size, fingerprint, folder, facts)
 
 
 def _split(folder: Path, facts: dict[str, Any], dtype: np.dtype, title: str) -> Split:
@@ -194,4 +208,9 @@ def shards_fingerprint(splits: dict[str, Split]) -> str:
 def damaged_shards(store: Store) -> list[Path]:
     """Shards whose bytes no longer have the sha256 they were written with."""
     shards = (*store.train.shards, *store.validation.shards)
-    return [shard.path for shard in shards if sha256_of(shard.path) != shard.sha256]
+    try:
+        return [shard.path for shard in shards if sha256_of(shard.path) != shard.sha256]
+    except OSError as error:
+        raise RunError(
+            f"this shard cannot be read ({error.strerror})", str(error.filename), "check the disk"
+        ) from None
