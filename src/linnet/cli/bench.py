@@ -40,7 +40,10 @@ def bench(
         return
     of_peak = ""
     if found.mfu and found.peak_flops:
-        of_peak = f", {100 * found.mfu:.1f}% of the datasheet's {found.peak_flops / 1e12:,.0f}"
+        of_peak = (
+            f", {100 * found.mfu:.1f}% of the datasheet's {found.peak_flops / 1e12:,.0f} "
+            f"({100 * (found.mfu_causal_documents or 0):.1f}% without what masks leave out)"
+        )
     rows = {
         "machine": describe(choices.machine),
         "model": f"{found.parameters / 1e6:,.1f}M parameters, {found.precision}, {found.attention} attention, "

@@ -53,6 +53,14 @@ class Batch:
         """How many targets are counted."""
         return int((self.targets != IGNORE).sum())
 
+    @property
+    def pairs(self) -> int:
+        """How many pairs of a query and a key are causal and within one document, padding counted."""
+        if self.positions is not None:
+            return int(self.positions.sum()) + self.positions.numel()
+        rows, length = self.tokens.shape
+        return rows * length * (length + 1) // 2
+
     def rows(self, start: int, stop: int) -> Batch:
         """A part of the batch, in groups."""
         return self._each(lambda value: value[start * self.group : stop * self.group])

@@ -1,7 +1,7 @@
 """The network, its stock-architecture conversion, and what it costs."""
 
 from linnet.model.cache import KVCache
-from linnet.model.count import ParameterCount, count_parameters, flops_per_token
+from linnet.model.count import ParameterCount, count_parameters, flops_per_token, score_flops
 from linnet.model.initialize import initialize
 from linnet.model.lora_folder import load_adapter, save_adapter
 from linnet.model.lora_settings import LoraSettings
@@ -25,4 +25,5 @@ __all__ = [
     "read_spec",
     "save_adapter",
     "save_model",
+    "score_flops",
 ]

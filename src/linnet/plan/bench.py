@@ -30,7 +30,8 @@ from linnet.hardware import (
     peak_memory,
     reset_gpu_peak,
 )
-from linnet.model import ModelSpec, Transformer, count_parameters, flops_per_token, initialize
+from linnet.model import ModelSpec, count_parameters, flops_per_token, score_flops
+from linnet.model.initialize import fresh
 from linnet.objectives import NextToken
 from linnet.train import TrainSettings
 from linnet.train.engines import LocalEngine
@@ -44,7 +45,9 @@ class StepMeasurement:
     """What a training step of a shape does on this machine.
 
     Speeds are of the fastest and of the median step. `model_flops_per_second` counts forward and
-    backward matrix products (see `model.flops_per_token`), nothing recomputed. `matrix_rate` is what
+    backward matrix products (see `model.flops_per_token`), nothing recomputed; so do `mfu` and
+    `share_of_matrix_rate`. `mfu_causal_documents` counts of attention only the pairs that are causal and
+    within one document, here documents of about 300 tokens. `matrix_rate` is what
     a plain matrix product reached in the same process; `peak_flops` the datasheet's dense peak.
     Memory is the process's largest resident size on a CPU, torch's peak allocation on a GPU.
     """
@@ -64,6 +67,8 @@ class StepMeasurement:
     share_of_matrix_rate: float
     peak_flops: float | None
     mfu: float | None
+    mfu_causal_documents: float | None
+    gradient_checkpointing: bool
     peak_memory_bytes: int
     data_wait_percent: float
     first_step_seconds: float
@@ -85,8 +90,7 @@ def measure_step(
     """
     dtype = _DTYPES[choices.precision.value]
     rate = matrix_rate(choices.machine, dtype)
-    model = Transformer(spec)
-    initialize(model, seed)
+    model = fresh(spec, seed, choices.device.value)
     engine = LocalEngine(model, settings, choices, data.sequence_length, seed)
     reset_gpu_peak()
     with _random_batches(spec, settings, data, warmup + steps) as batches:
@@ -108,6 +112,8 @@ def measure_step(
     speed = tokens / min(times[warmup:])
     flops = speed * flops_per_token(spec, data.sequence_length)
     peak = peak_flops(choices.machine, choices.precision.value)
+    unneeded = batch.tokens.shape[1] - batch.pairs / batch.tokens.numel()  # pairs per token
+    needed = flops - speed * unneeded * score_flops(spec)
     return StepMeasurement(
         parameters=count_parameters(spec).total,
         sequence_length=data.sequence_length,
@@ -124,6 +130,8 @@ def measure_step(
         share_of_matrix_rate=flops / rate,
         peak_flops=peak,
         mfu=flops / peak if peak else None,
+        mfu_causal_documents=needed / peak if peak else None,
+        gradient_checkpointing=engine.checkpointing,
         peak_memory_bytes=memory.peak_allocated if memory else peak_memory(),
         data_wait_percent=100 * sum(waits[warmup:]) / sum(times[warmup:]),
         first_step_seconds=times[0],

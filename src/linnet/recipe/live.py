@@ -21,6 +21,7 @@ from linnet.infer.hub_model import model_commits, pin_models
 from linnet.model import (
     count_parameters,
     flops_per_token,
+    score_flops,
 )
 from linnet.observe import Anomaly, EventLog, Observer, Observers, RunStarted, Scored, draw
 from linnet.recipe.chat_stages import check_ahead, prepare
@@ -305,7 +306,11 @@ class _Life:
             tokenizer=work.tokenizer,
             checkpoints=checkpoints,
             observe=observe,
-            meter=Meter(flops_per_token(spec, length), peak_flops(choices.machine, choices.precision.value)),
+            meter=Meter(
+                flops_per_token(spec, length),
+                peak_flops(choices.machine, choices.precision.value),
+                score_flops(spec),
+            ),
             data_fingerprint=work.fingerprint,
             workers=stage.data.num_workers,
             pin_memory=choices.device.value == "cuda",

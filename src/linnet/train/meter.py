@@ -13,19 +13,23 @@ class Meter:
     """Tokens per second, model FLOPs utilisation and waiting for data.
 
     Args:
-        flops_per_token: of a training token, see `model.flops_per_token`.
+        flops_per_token: of a training token, see `model.flops_per_token`; attention over the whole square.
+        score_flops: of one query with one key, see `model.score_flops`.
         peak_flops: the device's dense peak in the run's precision; None where it is not known,
             and then no utilisation is reported.
+
+    `train/mfu` counts the whole square of every sequence, as most published figures do;
+    `train/mfu_causal_documents` only the pairs that are causal and within one document.
     """
 
-    def __init__(self, flops_per_token: int, peak_flops: float | None) -> None:
-        self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
+    def __init__(self, flops_per_token: int, peak_flops: float | None, score_flops: int = 0) -> None:
+        self.flops_per_token, self.peak_flops, self.score_flops = flops_per_token, peak_flops, score_flops
         self.start()
 
     def start(self) -> None:
         """Measure from now on; what lies before (an evaluation, a save) is not counted."""
         self._began = time.perf_counter()
-        self._tokens, self._waited = 0, 0.0
+        self._tokens, self._unneeded, self._waited = 0, 0, 0.0
 
     @contextmanager
     def waiting_for_data(self) -> Iterator[None]:
@@ -34,9 +38,13 @@ class Meter:
         yield
         self._waited += time.perf_counter() - began
 
-    def step(self, tokens: int) -> None:
-        """A step of this many tokens is done."""
+    def step(self, tokens: int, unneeded_pairs: int = 0) -> None:
+        """A step of this many tokens is done.
+
+        unneeded_pairs: pairs of the whole squares that are not causal or not within one document.
+        """
         self._tokens += tokens
+        self._unneeded += unneeded_pairs
 
     def read(self) -> dict[str, float]:
         """Metrics since the last reading or start."""
@@ -50,6 +58,8 @@ class Meter:
         }
         if self.peak_flops:
             metrics["train/mfu"] = speed * self.flops_per_token / self.peak_flops
+            unneeded = self._unneeded * self.score_flops / seconds
+            metrics["train/mfu_causal_documents"] = metrics["train/mfu"] - unneeded / self.peak_flops
         memory = gpu_memory()
         if memory is not None:
             metrics["gpu/memory_allocated_gb"] = memory.allocated / 1e9

@@ -18,7 +18,8 @@ class TrainSettings(Section):
     `warmup_steps` and `decay_steps` are whole steps, or a share of the run when below 1.
     `eval_steps` and `save_steps` 0 mean only at the end; `save_minutes` adds saves by the clock.
     `eval_sequences` caps an evaluation (the same sequences every time). `early_stopping_patience`
-    counts evaluations without a better validation loss; 0 never stops early.
+    counts evaluations without a better validation loss; 0 never stops early. `gradient_checkpointing` auto
+    recomputes activations only where the device's memory is too small to keep them.
     """
 
     duration: LengthField
@@ -37,7 +38,7 @@ class TrainSettings(Section):
     warmup_steps: int | float = Field(default=0, ge=0)
     decay_steps: int | float = Field(default=0.2, ge=0)
     min_lr_rate: float = Field(default=0.1, ge=0, le=1)
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Literal["auto"] | bool = False
     logging_steps: PositiveInt = 10
     eval_steps: NonNegativeInt = 500
     eval_sequences: PositiveInt | None = 512

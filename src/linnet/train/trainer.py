@@ -190,7 +190,8 @@ class Trainer:
         at = self.progress
         at.step += 1
         at.tokens += batch.tokens.numel()
-        self.meter.step(batch.tokens.numel())
+        square = batch.tokens.numel() * batch.tokens.shape[1]
+        self.meter.step(batch.tokens.numel(), square - batch.pairs)
         if update.applied:
             at.skipped_in_a_row = 0
         else:

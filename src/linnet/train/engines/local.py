@@ -17,8 +17,8 @@ from linnet.model import Transformer
 from linnet.model.dropout import row_keys, seed_rows
 from linnet.objectives import Objective
 from linnet.train.engines.engine import StopRequested, Terms, Update
-from linnet.train.engines.microbatch import micro_batch_size
-from linnet.train.engines.prepare import prepare
+from linnet.train.engines.microbatch import checkpoints, micro_batch_size
+from linnet.train.engines.prepare import prepare, recompute_activations
 from linnet.train.engines.scaling import LossScale
 from linnet.train.optimizers import optimizers_for
 from linnet.train.settings import TrainSettings
@@ -31,13 +31,18 @@ class LocalEngine:
         self, model: Transformer, settings: TrainSettings, choices: Choices, sequence_length: int, seed: int
     ) -> None:
         self.device = torch.device(choices.device.value)
-        self.model = prepare(model, choices, settings.gradient_checkpointing)
+        self.model = prepare(model, choices)
         self.optimizers = optimizers_for(model, settings)
         self._make_optimizer_state()
         self.max_grad_norm, self.seed = settings.max_grad_norm, seed
         self.scale = LossScale.for_fp16() if choices.loss_scaling else LossScale()
         self._automatic = settings.micro_batch_size == "auto"
-        self.micro_batch_size = micro_batch_size(settings, choices, model.spec, sequence_length)
+        self.checkpointing = checkpoints(settings, choices, model.spec, sequence_length)
+        self._may_checkpoint = settings.gradient_checkpointing == "auto"
+        if self.checkpointing:
+            recompute_activations(model)
+        facts = (settings, choices, model.spec, sequence_length)
+        self.micro_batch_size = micro_batch_size(*facts, self.checkpointing)
 
     @property
     def _parameters(self) -> list[Tensor]:
@@ -50,7 +55,8 @@ class LocalEngine:
     ) -> Terms:
         """Gradients of the step's mean loss, micro-batch by micro-batch.
 
-        On a GPU that runs out of memory the micro-batch is halved and the step begun again.
+        On a GPU that runs out of memory the micro-batch is halved and the step begun again; where a single
+        sequence is too much and `gradient_checkpointing` is auto, activations are recomputed from then on.
 
         Raises:
             StopRequested: between micro-batches, when `interrupted` says so.
@@ -61,7 +67,10 @@ class LocalEngine:
                 return self._accumulate(objective, batch, step, interrupted)
             except torch.OutOfMemoryError:
                 self._forget_gradients()
-                if self.micro_batch_size == 1:
+                if self.micro_batch_size == 1 and self._may_checkpoint and not self.checkpointing:
+                    self.checkpointing = True
+                    recompute_activations(self.model)
+                elif self.micro_batch_size == 1:
                     raise RunError(
                         "one sequence does not fit the device's memory", "micro_batch_size",
                         "set the stage's gradient_checkpointing=true or shorten its data.sequence_length",

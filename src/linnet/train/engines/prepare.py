@@ -37,7 +37,7 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, 2**31 - 1)
 
 
-def prepare(model: Transformer, choices: Choices, gradient_checkpointing: bool) -> Transformer:
+def prepare(model: Transformer, choices: Choices, gradient_checkpointing: bool = False) -> Transformer:
     """Put the model on its device and set how it computes."""
     if choices.device.value == "cpu":
         keep_freed_memory()
@@ -50,7 +50,7 @@ def prepare(model: Transformer, choices: Choices, gradient_checkpointing: bool) 
     # FP16 ends at 65,504, which a residual stream that adds up over layers can pass.
     model.use_precision(compute, torch.float32 if compute == torch.float16 else compute)
     if gradient_checkpointing:
-        model.run_block = _checkpointed
+        recompute_activations(model)
     if choices.compile.value:
         # Blocks share one compiled function; adapters make them differ, in training and in evaluation.
         limit = _WAYS * len(model.layers)
@@ -58,6 +58,11 @@ def prepare(model: Transformer, choices: Choices, gradient_checkpointing: bool) 
         for block in model.layers:
             block.compile(fullgraph=True, dynamic=False)
     return model
+
+
+def recompute_activations(model: Transformer) -> None:
+    """Keep each block's input alone and compute the block again in backward."""
+    model.run_block = _checkpointed
 
 
 def _checkpointed(block, x, rotation, mask):  # type: ignore[no-untyped-def]
