@@ -79,7 +79,7 @@ _TAUGHT = {
     "count": 8,
 }
 INSTRUCTED = tuple(kind for kind, weight in _TAUGHT.items() for _ in range(weight))
-PROBLEM_KINDS = (*KINDS, *("between", "next") * 3)
+PROBLEM_KINDS = (*KINDS, *("between", "next") * 4)
 
 
 def _proposal(
