@@ -1,7 +1,8 @@
 """A recipe's whole life with several seeds: what each stage came to on held-out items, and how long it took.
 
 Where it learns the built-in world's conversations, the model of every stage after instruction tuning is talked with
-as well: four held-out questions after each other, each asked after the model's own answers to those before it.
+as well: four held-out questions after each other, each asked after the model's own answers to those before it. Every
+question stands once at every turn, so the turns can be compared.
 
     python benchmarks/life.py [quickstart] [--seeds 1337 1338 1339] [--runs DIR] [--out FILE.md] [KEY=VALUE ...]
 
@@ -37,10 +38,10 @@ def live(recipe: str, seed: int, folder: Path, overrides: list[str]) -> float:
     return max(times) - min(times)
 
 
-TURNS, TALKS = 4, 128
+TURNS, TALKS = 4, 64
 
 
-def talk(model_folder: Path, chat: Any) -> list[float]:
+def talk(model_folder: Path, chat: Any) -> list[dict[str, float]]:
     """The share of right answers at each turn of held-out conversations."""
     from linnet.data.world import talks
     from linnet.data.world.draw import Draw
@@ -49,7 +50,8 @@ def talk(model_folder: Path, chat: Any) -> list[float]:
     from linnet.infer import load_generator
 
     model = load_generator(model_folder, device="cpu", dtype=torch.float32)
-    asked = [talks.exchanges("test", Draw("talk", number), TURNS) for number in range(TALKS)]
+    drawn = [talks.exchanges("test", Draw("talk", number), TURNS) for number in range(TALKS)]
+    asked = [turns[first:] + turns[:first] for turns in drawn for first in range(TURNS)]
     said: list[list[dict[str, Any]]] = [[] for _ in asked]
     shares = []
     for turn in range(TURNS):
@@ -62,7 +64,7 @@ def talk(model_folder: Path, chat: Any) -> list[float]:
             exchange = questions[turn]
             if exchange["answer"] is not None:
                 right.append(matches(answer or "", exchange["assistant"], exchange["answer"]))
-        shares.append(sum(right) / len(right))
+        shares.append({"value": sum(right) / len(right), "n": len(right)})
     return shares
 
 
@@ -82,7 +84,7 @@ def talked(folder: Path) -> dict[str, dict[str, Any]]:
         (place,) = (folder / "stages").glob(f"*-{stage}")
         last = sorted((place / "checkpoints").glob("step-*"))[-1]
         shares = talk(find_model(last), recipe.sft.chat)
-        found[stage] = {f"turn {n}/exact_match": {"value": s, "n": TALKS} for n, s in enumerate(shares, 1)}
+        found[stage] = {f"turn {number}/exact_match": share for number, share in enumerate(shares, 1)}
     kept.write_text(json.dumps(found))
     return found
 

@@ -64,6 +64,12 @@ def test_instructions_are_answered_after_instruction_tuning(board: dict[str, Any
     assert after >= before + 0.15
 
 
+def test_documents_are_kept_by_what_is_replayed_of_them(board: dict[str, Any]) -> None:
+    general = {stage: board[stage]["perplexity/general"] for stage in board}
+    assert general["sft"] <= 1.3 * general["pretrain"]
+    assert general["domain"] <= 1.5 * general["pretrain"]
+
+
 def test_refusals_are_learned_for_what_is_harmful_more_than_for_what_is_not(board: dict[str, Any]) -> None:
     assert board["sft"]["safety/refusal"] <= 0.05
     assert board["safety"]["safety/refusal"] >= 0.4

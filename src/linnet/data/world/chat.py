@@ -251,7 +251,7 @@ def _rejected(reason: str, split: str, chosen: str, draw: Draw) -> str:
 
 
 # Tone is what a model that only imitates cannot tell; the others it mostly finds unlikely by itself.
-_REASONS = ("cool",) * 5 + ("safety",) * 2 + ("wrong", "rude", "cut off", "off topic", "repeats itself")
+_REASONS = ("cool",) * 5 + ("safety",) * 3 + ("wrong", "rude", "cut off", "off topic", "repeats itself")
 
 
 def preference(split: str, seed: int, i: int) -> dict[str, Any]:
