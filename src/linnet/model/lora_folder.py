@@ -23,9 +23,10 @@ from linnet.config import Layers, RequestError, validate
 from linnet.model.lora import Adapter, adapters, attach
 from linnet.model.lora_settings import LoraSettings, stock_linears
 from linnet.model.stock import write_json
+from linnet.model.stock_files import ADAPTER_CONFIG
 from linnet.model.transformer import Transformer
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTER_CONFIG, "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _KINDS = {
     "lora_A.weight": "lora_A",
