@@ -68,8 +68,15 @@ LABELS_AND_LOSS = {
         "data/test_rendered_specials.py::test_packing_adds_none",
         "data/test_rendered_specials.py::test_the_saved_folder_adds_none_for_transformers_either",
         "data/test_rendered_specials.py::test_what_a_model_is_asked_is_what_it_was_trained_on",
-        "text/test_tokenizer.py::test_a_stock_folder_that_adds_bos_is_read_without",
+        "infer/test_stock_prompts.py::test_a_chat_model_reads_a_conversation_alike",
+        "text/test_tokenizer.py::test_a_stock_folder_keeps_its_bos_and_loses_what_it_appends",
         "text/test_tokenizer.py::test_a_template_that_writes_bos_gets_one_bos",
+    ],
+    "a prompt or a document is begun otherwise than stock tools do (llama.cpp #1303, lm-evaluation-harness #1455)": [
+        "data/test_document_bos.py::test_a_long_window_costs_what_its_documents_cost_alone",
+        "data/test_document_bos.py::test_every_token_but_bos_is_a_target_once",
+        "infer/test_stock_prompts.py::test_a_base_model_reads_a_prompt_alike",
+        "infer/test_stock_prompts.py::test_a_folder_keeps_its_own_rule",
     ],
     "an empty assistant mask passes in silence (marin #7237)": [
         "cli/test_bad_conversations.py::test_an_empty_mask_is_refused",

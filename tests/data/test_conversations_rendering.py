@@ -194,7 +194,7 @@ def test_a_set_system_turn_opens_conversations_that_have_none(tokenizer: Tokeniz
     (with_it,) = made.conversation(conversation("Hi", "Hello"))
     (own,) = made.conversation(conversation("Hi", "Hello", system="Be short."))
     assert whole_text(tokenizer, with_it).startswith(
-        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi"
+        "<|endoftext|><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi"
     )
     assert "Be kind." not in whole_text(tokenizer, own)
     assert learned_text(tokenizer, with_it) == "Hello<|im_end|>"
@@ -226,7 +226,9 @@ def test_too_long_is_dropped_cut_or_refused_and_counted(tokenizer: Tokenizer) ->
     assert all(example.places <= room for example in (whole, short, talk))
     assert short.places > room - 6  # and no more is taken than must be
     assert "Is that so?<|im_end|>\n<|im_start|>assistant\nIt is.<|im_end|>" in whole_text(tokenizer, short)
-    assert whole_text(tokenizer, talk).startswith("<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nlast?")
+    assert whole_text(tokenizer, talk).startswith(
+        "<|endoftext|><|im_start|>system\nS<|im_end|>\n<|im_start|>user\nlast?"
+    )
     assert learned_text(tokenizer, talk) == "e<|im_end|>"
     with pytest.raises(RequestError, match=rf"takes {sizes[1]} tokens, and {room} are allowed"):
         renderer(tokenizer, room, too_long="refuse").conversations(items)
@@ -236,7 +238,7 @@ def test_what_is_left_of_a_cut_conversation_is_learned_as_before(tokenizer: Toke
     turns = [*conversation(WORDS, "b", "c", "d").messages]
     turns[1] = {**turns[1], "weight": 0}
     (example,) = renderer(tokenizer, 24, too_long="cut").conversation(only(messages=turns))
-    assert whole_text(tokenizer, example).startswith("<|im_start|>user\nc<|im_end|>")
+    assert whole_text(tokenizer, example).startswith("<|endoftext|><|im_start|>user\nc<|im_end|>")
     assert learned_text(tokenizer, example) == "d<|im_end|>"
 
 
