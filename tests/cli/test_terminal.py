@@ -66,3 +66,13 @@ def test_nobody_who_reads_means_no_traceback(words: list[str], tmp_path: Path) -
     told = (tmp_path / "err").read_text()
     assert "Traceback" not in told
     assert "Exception ignored" not in told
+
+
+def test_a_path_that_is_not_utf_8_is_read_where_it_is_named(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / NAMES[1]
+    path.write_bytes(corpus.read_bytes())
+    recipe = tiny.recipe_file(corpus, tmp_path)
+    _, err, code = said(monkeypatch, "utf-8", "data", "build", recipe, f"pretrain.data.sources={path}")
+    assert code == 0, err

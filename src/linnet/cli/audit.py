@@ -87,7 +87,7 @@ def _write(folder: Path, files: dict[str, str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            write_durably(folder / name, text.encode())
+            write_durably(folder / name, text.encode("utf-8", "replace"))
     except OSError as error:
         raise RunError(f"cannot be written ({error.strerror})", str(folder), "give another --out") from None
 

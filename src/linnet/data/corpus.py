@@ -157,4 +157,6 @@ class Corpus:
 
 
 def _number(title: str) -> int:
-    return int.from_bytes(hashlib.blake2b(title.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(
+        hashlib.blake2b(title.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big"
+    )
