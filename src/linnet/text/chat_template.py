@@ -114,6 +114,8 @@ class ChatTemplate:
         config: dict[str, Any] = {}
         if config_file.exists():
             config = json.loads(config_file.read_text(encoding="utf-8"))
+            if not isinstance(config, dict):
+                raise RequestError("this is not a JSON object", str(config_file), "restore the file")
         found = source_in(folder, config)
         if found is None:
             return None
