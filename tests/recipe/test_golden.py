@@ -52,7 +52,9 @@ def test_losses_are_the_golden_ones(name: str, corpus: Path, tmp_path: Path) -> 
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(found, indent=1) + "\n")
     expected = json.loads(file.read_text())
-    assert found["train/loss"] == pytest.approx(expected["train/loss"], abs=1e-5)
-    assert found["train/grad_norm"] == pytest.approx(expected["train/grad_norm"], rel=1e-4)
-    assert found["val/loss"] == pytest.approx(expected["val/loss"], abs=1e-5)
+    # Muon orthogonalises in BF16, whose sums depend on the CPU's instructions.
+    near = 5e-4 if load_recipe(name).stage("pretrain").optim == "muon" else 1e-5
+    assert found["train/loss"] == pytest.approx(expected["train/loss"], abs=near)
+    assert found["train/grad_norm"] == pytest.approx(expected["train/grad_norm"], rel=max(1e-4, near))
+    assert found["val/loss"] == pytest.approx(expected["val/loss"], abs=near)
     assert found["train/loss"][-1] < found["train/loss"][0]

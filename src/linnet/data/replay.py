@@ -118,7 +118,7 @@ class ReplayedBatches(ExampleBatches):
         texts = self.documents.tokens(windows) if len(windows) else []
         parts = (
             self.rows.batch(indices[sources == 0]),
-            collate(texts, self.rows.row_length, self.documents.eos_id, document_mask=True),
+            collate(texts, self.rows.row_length, self.documents.eos_id, True, self.documents.bos_id),
         )
         place = torch.from_numpy(np.argsort(np.argsort(sources, kind="stable"), kind="stable"))
         names = ("tokens", "targets", "positions", "documents")

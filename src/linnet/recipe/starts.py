@@ -73,7 +73,7 @@ def _check_vocabulary(recipe: Recipe, folder: Path, where: str) -> None:
     fresh = recipe.stage(recipe.life[0]).init_from is None
     if named is None or named.name == TRAINED or fresh:
         return
-    prints = [t.fingerprint[:12] for t in (load_tokenizer(named.name, "tokenizer.name", named.revision),
+    prints = [t.vocabulary_fingerprint[:12] for t in (load_tokenizer(named.name, "tokenizer.name", named.revision),
                                            Tokenizer.load(folder))]  # fmt: skip
     if prints[0] != prints[1]:
         raise RequestError(
