@@ -101,7 +101,8 @@ def _write_what_can_be_written() -> None:
     """Replace what a terminal's encoding does not have, and what is no text in what a person types."""
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            with suppress(io.UnsupportedOperation):  # something was read from it already
+                stream.reconfigure(errors="replace")
 
 
 def _let_go() -> None:
