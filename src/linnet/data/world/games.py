@@ -79,7 +79,7 @@ _TAUGHT = {
     "count": 8,
 }
 INSTRUCTED = tuple(kind for kind, weight in _TAUGHT.items() for _ in range(weight))
-PROBLEM_KINDS = ("say", "count", "twice", "times", "turn", *("between", "next") * 4)
+PROBLEM_KINDS = ("twice", "times", "turn", "between", "between", "next", "next")
 
 
 def _proposal(
