@@ -74,7 +74,7 @@ def test_another_tokenizer_beside_init_from_is_refused(name: str, start: Path, t
     own = Tokenizer.load(start)
     assert other.vocab_size == own.vocab_size
     with pytest.raises(
-        RequestError, match=f"{other.fingerprint[:12]}.*{own.fingerprint[:12]}.*tokenizer=null"
+        RequestError, match=f"{other.vocabulary_fingerprint[:12]}.*{own.vocabulary_fingerprint[:12]}.*=null"
     ):
         live(stage(tmp_path, name, start, f"tokenizer={tmp_path / 'other'}"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -308,7 +308,8 @@ def test_a_model_is_talked_to_with_the_system_turn_it_was_trained_with(mine: Pat
         talk.messages = list(asked)
         prompt = talk._prompt()
         assert tokenizer.decode(prompt, skip_special=False) == (
-            f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+            f"<|endoftext|><|im_start|>system\n{system}<|im_end|>\n"
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
         )
         stock = transformers.AutoTokenizer.from_pretrained(model)
         assert (

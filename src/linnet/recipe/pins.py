@@ -58,14 +58,23 @@ def model_digests(folder: Path) -> Digests:
     Raises:
         RequestError: a file cannot be read. RunError: the folder is a checkpoint's and damaged.
     """
-    known: Mapping[str, Any] = {}
-    if folder.name == "model" and (folder.parent / "manifest.json").is_file():
-        checkpoint = open_checkpoint(folder.parent)
-        verify(checkpoint, "model/", "restore it, or begin with another model")
-        known = checkpoint.manifest["files"]
+    known = verified_files(folder)
     paths = [folder / "config.json", *sorted(folder.glob("*.safetensors*"))]
     return {path.name: known[f"model/{path.name}"]["sha256"] if f"model/{path.name}" in known else _sha256(path)
             for path in paths}  # fmt: skip
+
+
+def verified_files(folder: Path) -> Mapping[str, Any]:
+    """What the manifest says of a checkpoint's files, its model's verified; empty for a folder that is none's.
+
+    Raises:
+        RunError: a file of the model is damaged.
+    """
+    if folder.name != "model" or not (folder.parent / "manifest.json").is_file():
+        return {}
+    checkpoint = open_checkpoint(folder.parent)
+    verify(checkpoint, "model/", "restore it, or begin with another model")
+    return checkpoint.manifest["files"]
 
 
 def began_with(start: Start, pins: Digests) -> dict[str, Any]:

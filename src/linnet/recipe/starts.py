@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from linnet.config import RequestError
 from linnet.data.vocabulary import tokenizer_for
 from linnet.infer import find_model
 from linnet.model import Transformer, check_weights, initialize, load_adapter, load_model, lora, read_spec
+from linnet.recipe.pins import verified_files
 from linnet.recipe.recipe import Recipe, document_stage
 from linnet.recipe.stages import AnyStage, Stage, StageName
 from linnet.recipe.start_spec import spec_in, spec_of_start
@@ -21,8 +24,9 @@ from linnet.train import Checkpoint, CheckpointFolder
 def chosen_start(checkpoints: CheckpointFolder, before: Stage) -> Start:
     """What the stage before hands on."""
     folder = checkpoints.chosen(before.hand_on).model_folder
-    spec = spec_in(folder)
-    return Start(folder, tokenizer_of(folder, spec.vocab_size), spec)
+    with _damage_named(folder):
+        spec = spec_in(folder)
+        return Start(folder, tokenizer_of(folder, spec.vocab_size), spec)
 
 
 def first_start(recipe: Recipe, name: StageName) -> Start:
@@ -56,10 +60,25 @@ def check_start(recipe: Recipe, name: StageName, kept: Path | None = None) -> St
         tokenizer = tokenizer_of(folder, read_spec(folder).vocab_size)
     except RequestError as error:
         raise RequestError(f"{error.what}: {error.where}", where, error.mend) from None
-    spec = spec_of_start(folder, recipe.model, where)
-    check_weights(folder, spec)
+    with _damage_named(folder):
+        spec = spec_of_start(folder, recipe.model, where)
+        check_weights(folder, spec)
     _check_vocabulary(recipe, folder, where)
     return Start(folder, tokenizer, spec)
+
+
+@contextmanager
+def _damage_named(folder: Path) -> Iterator[None]:
+    """Where a model cannot be read: of a checkpoint, which file is not what its manifest says.
+
+    Raises:
+        RunError: a file of the checkpoint is damaged.
+    """
+    try:
+        yield
+    except RequestError:
+        verified_files(folder)
+        raise
 
 
 def _check_vocabulary(recipe: Recipe, folder: Path, where: str) -> None:
