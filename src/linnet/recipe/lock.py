@@ -22,18 +22,26 @@ def lock(folder: Path) -> int:
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from None
+        try:
             handle = taken(folder / LOCK)
         except FileNotFoundError:  # set aside between the two
             continue
         except OSError as error:
-            raise RequestError(f"the run folder cannot be written ({error.strerror})", str(folder),
-                               "give another --run") from None  # fmt: skip
+            raise _unwritable(folder, error) from None
         if handle is None:
             raise RequestError("another process is training this run", str(folder),
                                "wait for it, or give another --run")  # fmt: skip
         if _is_at(handle, folder / LOCK):
             return handle
         os.close(handle)
+
+
+def _unwritable(folder: Path, error: OSError) -> RequestError:
+    return RequestError(
+        f"the run folder cannot be written ({error.strerror})", str(folder), "give another --run"
+    )
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 
 from linnet.config import RequestError, RunError
 
-FORMAT = 2
+FORMAT = 3
 SPLITS = ("train", "validation")
 
 
