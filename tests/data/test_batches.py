@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from linnet.config import RequestError
+from linnet.config import RequestError, RunError
 from linnet.data.batches import IGNORE, Batch, Windows, document_layout, spread
 from linnet.data.peek import describe
 from linnet.data.shards.store import Shard, Span, Split
@@ -206,7 +206,7 @@ raise SystemExit(3)
 def test_a_worker_s_error_reaches_the_trainer_and_ends_all(tmp_path: Path, corpus: np.ndarray) -> None:
     windows = windows_of(tmp_path, corpus)
     windows.split.shards[2].path.unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(RunError, match="cannot be read"):
         all_batches(TrainBatches.over(windows, 8, seed=0), range(50), workers=2)
     assert not batch_threads()
 

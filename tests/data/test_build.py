@@ -14,7 +14,7 @@ from linnet.data.settings import DataSettings
 from linnet.data.shards import tokenising
 from linnet.data.shards.progress import BuildProgress
 from linnet.data.shards.store import token_dtype
-from linnet.data.sources import documents
+from linnet.data.sources import documents, plain_text
 from linnet.text import Tokenizer, train_tokenizer
 
 
@@ -231,11 +231,11 @@ def test_progress_tells_the_share_that_was_read(
 ) -> None:
     import gzip
 
-    from linnet.data.sources import reading, rows
+    from linnet.data.sources import reading
 
     small_pieces(monkeypatch)
     monkeypatch.setattr(reading, "_BLOCK", 512)
-    monkeypatch.setattr(rows, "_SEPARATOR_WITHIN", 2000)
+    monkeypatch.setattr(plain_text, "_SEPARATOR_WITHIN", 2000)
     paths = [tmp_path / f"{name}.txt{'.gz' * packed}" for name in "ab"]
     for path, texts in zip(paths, (stories, stories[::-1]), strict=True):
         data = "\n<|endoftext|>\n".join(texts).encode()

@@ -192,7 +192,8 @@ def test_token_files_without_bos_are_read_after_eos(
         assert torch.equal(one.targets, other.targets)
         assert torch.equal(one.documents, other.documents)
         assert torch.equal(one.positions, other.positions)
-    assert len(tokens) == sum(batch.counted for batch in with_rule)
+    held_out = sum(len(document) + 1 for document in documents[:9])
+    assert len(tokens) - held_out == sum(batch.counted for batch in with_rule)
 
 
 def test_a_stream_s_shards_hold_the_same_line(

@@ -54,6 +54,7 @@ def test_a_stage_begins_with_a_model_of_the_hub(hub: Hub, tmp_path: Path) -> Non
         "tokenizer=null",
         f"sft.init_from={NAME}@{COMMIT}",
         "sft.data.sequence_length=64",
+        "sft.preflight.max_too_long=1",
     ]
     run = linnet(hub.endpoint, tmp_path, "data", "peek", "quickstart", "--stage", "sft", *words)
     assert run.returncode == 0, run.stderr
