@@ -245,3 +245,27 @@ def test_two_files_of_an_unknown_class_are_refused(tmp_path: Path) -> None:
     write(tmp_path, tokenizer_config={"tokenizer_class": "RobertaTokenizer"})
     with pytest.raises(RequestError, match="RobertaTokenizer"):
         load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize("says", [{}, {"add_prefix_space": True}, {"add_prefix_space": False}])
+@pytest.mark.parametrize("file", [True, False])
+@pytest.mark.parametrize("name", ["GPT2Tokenizer", "PreTrainedTokenizerFast"])
+def test_a_space_before_a_text_is_put_as_the_class_puts_it(
+    name: str, file: bool, says: dict[str, bool], tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    one_file(tmp_path)
+    library = Library.from_file(str(tmp_path / "tokenizer.json"))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=file)
+    library.save(str(tmp_path / "tokenizer.json"))
+    write(tmp_path, tokenizer_config={"tokenizer_class": name, "eos_token": "<|endoftext|>", **says})
+    stock, ours = transformers.AutoTokenizer.from_pretrained(tmp_path), load_tokenizer(str(tmp_path))
+    for text in ("the fox", " the fox", "12"):
+        assert stock(text)["input_ids"] == ours.encode_prompt(text)
+
+
+def test_a_sentencepiece_model_without_its_space_before_a_text_is_refused(tmp_path: Path) -> None:
+    sentencepiece_model(tmp_path)
+    write(tmp_path, tokenizer_config={"tokenizer_class": "LlamaTokenizer", "add_prefix_space": False})
+    with pytest.raises(RequestError, match="add_prefix_space: false"):
+        load_tokenizer(str(tmp_path))

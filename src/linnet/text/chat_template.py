@@ -237,49 +237,6 @@ class ChatTemplate:
         return (self.today or datetime.now()).strftime(form)
 
 
-def source_in(folder: Path, config: Mapping[str, Any]) -> tuple[str, Path] | None:
-    """The template that a folder holds, and its file; `config` is what tokenizer_config.json says.
-
-    Raises:
-        RequestError: the file cannot be read, `chat_template` is neither a text nor texts by name, or none of
-            several is named `default`.
-    """
-    file = folder / "chat_template.jinja"
-    if file.exists():
-        return read_source(file), file
-    found, file = config.get("chat_template"), folder / "tokenizer_config.json"
-    if found is None:
-        return None
-    if isinstance(found, list):  # several by name, as some older folders have them
-        if not all(isinstance(each, Mapping) and {"name", "template"} <= each.keys() for each in found):
-            raise RequestError("chat_template is a list of something else than names and templates", str(file),
-                               'write [{"name": "default", "template": "..."}]')  # fmt: skip
-        found = {str(each["name"]): each["template"] for each in found}
-    if isinstance(found, dict):
-        if "default" not in found:
-            raise RequestError(f"its chat templates are named {', '.join(found) or 'nothing'}, and none default",
-                               str(file), "name the one that is to be used default")  # fmt: skip
-        found = found["default"]
-    if not isinstance(found, str):
-        raise RequestError("chat_template is not text", str(file), "restore the file")
-    return found, file
-
-
-def read_source(file: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        RequestError: it cannot be read, or is not UTF-8.
-    """
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise RequestError("this is not UTF-8 text", str(file), "save it as UTF-8") from None
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise RequestError(f"this cannot be read ({why})", str(file)) from None
-
-
 class _Generation(Extension):
     """`{% generation %} … {% endgeneration %}` around what the assistant says, as transformers has it."""
 

@@ -30,9 +30,10 @@ from typing import Any
 
 from linnet.config import RequestError
 from linnet.text.blocks import learned_blocks
-from linnet.text.chat_template import CHATML, NAMED, PLAIN, ChatTemplate, RefusedByTemplate, read_source
+from linnet.text.chat_template import CHATML, NAMED, PLAIN, ChatTemplate, RefusedByTemplate
 from linnet.text.prefixes import Prefixes
 from linnet.text.template_inputs import BROKEN, CLOSE, OPEN, SpecialNames, Tools
+from linnet.text.template_source import read_source
 from linnet.text.tokenizer import Tokenizer
 from linnet.text.train import IM_END, IM_START
 

@@ -20,9 +20,13 @@ def with_default_system(source: str, system: str) -> str:
     One that was put there before is replaced. `source` begins on a line of its own, so that its white space is
     read as before.
     """
-    literal = f"'{system.translate(_ESCAPES)}'"
     return (
         f"{_BEGIN}{{%- if not messages or messages[0]['role'] != 'system' -%}}"
-        f"{{%- set messages = [{{'role': 'system', 'content': {literal}}}] + messages -%}}"
+        f"{{%- set messages = [{{'role': 'system', 'content': {to_literal(system)}}}] + messages -%}}"
         f"{_END}{_OURS.sub('', source)}"
     )
+
+
+def to_literal(text: str) -> str:
+    """`text` as Jinja writes a text in a template."""
+    return f"'{text.translate(_ESCAPES)}'"

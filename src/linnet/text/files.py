@@ -16,7 +16,15 @@ from tokenizers import Tokenizer as LibraryTokenizer
 from linnet.config import RequestError
 from linnet.text.bytelevel import from_vocab_and_merges
 from linnet.text.engines import LibraryEngine, SentencePieceEngine, first_difference
-from linnet.text.folder_settings import ROLES, SETTINGS_FILES, FolderSettings, read_object, read_settings
+from linnet.text.folder_settings import (
+    CONFIG_FILE,
+    ROLES,
+    SETTINGS_FILES,
+    FolderSettings,
+    read_object,
+    read_settings,
+    read_template_names,
+)
 from linnet.text.sentencepiece_model import SentencePieceModel, convert, read_model
 
 if TYPE_CHECKING:
@@ -94,6 +102,7 @@ def read_json(path: Path, name: str, where: str = "") -> Tokenizer:
     library.no_truncation()
     start_id = _start_id(library, where, path)
     settings = read_settings(path.parent, where)
+    settings.set_prefix_space(library)
     settings.add_tokens(library, where)
     ids = _special_ids(library, settings, where, path, start_id)
     tokenizer = Tokenizer(library, name, *ids, start_id=start_id)
@@ -139,6 +148,12 @@ def read_sentencepiece(
     own = {"eos_token": model.eos_id, "bos_token": model.bos_id, "pad_token": model.pad_id}
     names = {role: model.pieces[i].text if i >= 0 else None for role, i in own.items()}
     settings = settings or FolderSettings({})
+    if settings.add_prefix_space is False and model.add_dummy_prefix:
+        raise RequestError(
+            f"{path} puts a space before a text, and {CONFIG_FILE} beside it says add_prefix_space: false",
+            where,
+            "put the tokenizer.json there that transformers' save_pretrained writes, or take the line out",
+        )
     settings = replace(settings, names={**names, **settings.names})
     settings.add_tokens(library, where)
     for _, token, file in settings.added:
@@ -168,7 +183,7 @@ def _read_vocab_and_merges(
         )
     qwen = settings.tokenizer_class == "Qwen2Tokenizer"
     library = from_vocab_and_merges(
-        folder / files[0], folder / files[1], where, qwen, settings.add_prefix_space
+        folder / files[0], folder / files[1], where, qwen, settings.add_prefix_space is True
     )
     default = (
         None if qwen or library.token_to_id(_GUESSES["eos_token"][0]) is None else _GUESSES["eos_token"][0]
@@ -261,7 +276,7 @@ def read_chat(folder: Path) -> tuple[str | None, tuple[int, ...]]:
     Raises:
         RequestError: one of the files is damaged.
     """
-    from linnet.text.chat_template import source_in
+    from linnet.text.template_source import source_in, with_names
 
     config = read_object(folder / SETTINGS_FILES[0])
     found = source_in(folder, config)
@@ -269,4 +284,5 @@ def read_chat(folder: Path) -> tuple[str | None, tuple[int, ...]]:
     if ends is None:
         ends = read_object(folder / _MODEL_CONFIG).get("eos_token_id", [])
     stop_ids = ends if isinstance(ends, list) else [ends]
-    return found[0] if found else None, tuple(i for i in stop_ids if isinstance(i, int))
+    source = with_names(found[0], read_template_names(folder)) if found else None
+    return source, tuple(i for i in stop_ids if isinstance(i, int))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken
+from tokenizers import AddedToken, pre_tokenizers
 from tokenizers import Tokenizer as LibraryTokenizer
 
 from linnet.config import RequestError
@@ -23,8 +23,9 @@ SETTINGS_FILES = (CONFIG_FILE, MAP_FILE, ADDED_FILE)
 
 ROLES = ("eos_token", "bos_token", "pad_token")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
-# The class that reads vocab.json + merges.txt where tokenizer_config.json names none.
-_CLASS_OF_MODEL = {"qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer"}
+_SETS_PREFIX_SPACE = ("GPT2Tokenizer", "Qwen2Tokenizer")
+# The class that reads the vocabulary where tokenizer_config.json names none.
+_CLASS_OF_MODEL = {"gpt2": "GPT2Tokenizer", "qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer"}
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,24 @@ class FolderSettings:
         for the next one), the token, and the file that lists it.
     tokenizer_class: without "Fast"; empty where nothing says.
     add_bos: `add_bos_token`, which counts where there is no tokenizer.json.
-    add_prefix_space: put a space before every text.
+    add_prefix_space: put a space before every text, or do not; None where nothing says.
     """
 
     names: Mapping[str, str | None]
     added: tuple[tuple[int | None, AddedToken, str], ...] = ()
     tokenizer_class: str = ""
     add_bos: bool = False
-    add_prefix_space: bool = False
+    add_prefix_space: bool | None = None
+
+    def set_prefix_space(self, library: LibraryTokenizer) -> None:
+        """Makes a byte-level `library` do what is said here, where stock classes go by that and not by its file."""
+        before = library.pre_tokenizer
+        if self.tokenizer_class not in _SETS_PREFIX_SPACE or before is None:
+            return
+        sequence: Any = before if isinstance(before, pre_tokenizers.Sequence) else [before]
+        for step in sequence:
+            if isinstance(step, pre_tokenizers.ByteLevel):
+                step.add_prefix_space = self.add_prefix_space is True
 
     def add_tokens(self, library: LibraryTokenizer, where: str) -> None:
         """Puts the added tokens into `library`, and makes the tokens that are named for a role special.
@@ -75,7 +86,7 @@ def read_settings(folder: Path, where: str = "") -> FolderSettings:
     """
     config, legacy, added = (read_object(folder / name, where) for name in SETTINGS_FILES)
     modern = "added_tokens_decoder" in config
-    named = config if modern else {**config, **legacy}
+    named = _named(config, legacy)
     names = {role: _name(named[role], folder, where) for role in ROLES if role in named}
     extra = named.get("extra_special_tokens") or named.get("additional_special_tokens") or []
     extra = [*extra.values()] if isinstance(extra, dict) else extra
@@ -99,10 +110,38 @@ def read_settings(folder: Path, where: str = "") -> FolderSettings:
         for name in dict.fromkeys(extras)
         if name and name not in known
     ]
+    prefix = config.get("add_prefix_space")
     return FolderSettings(
         names, tuple(tokens), _class(folder, config), config.get("add_bos_token") is True,
-        config.get("add_prefix_space") is True,
+        prefix if isinstance(prefix, bool) else None,
     )  # fmt: skip
+
+
+def read_template_names(folder: Path) -> dict[str, str]:
+    """The tokens that a folder names for its chat template beside EOS and BOS: `cls_token`, `image_token` ...
+
+    Padding is among them only where it is EOS too: then a Tokenizer has none.
+    """
+    named = _named(read_object(folder / CONFIG_FILE), read_object(folder / MAP_FILE))
+    extra = named.get("extra_special_tokens")
+    values = {**named, **extra} if isinstance(extra, dict) else named
+    texts = {
+        role: value.get("content") if isinstance(value, dict) else value for role, value in values.items()
+    }
+    if texts.get("pad_token") != texts.get("eos_token"):
+        texts.pop("pad_token", None)
+    return {
+        role: text
+        for role, text in texts.items()
+        if role.endswith("_token")
+        and role not in ("eos_token", "bos_token")
+        and isinstance(text, str)
+        and text
+    }
+
+
+def _named(config: Mapping[str, Any], legacy: Mapping[str, Any]) -> Mapping[str, Any]:
+    return config if "added_tokens_decoder" in config else {**config, **legacy}
 
 
 def _class(folder: Path, config: Mapping[str, Any]) -> str:
