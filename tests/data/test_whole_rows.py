@@ -447,3 +447,33 @@ def test_answers_that_are_never_asked_for_are_counted(tokenizer: Tokenizer) -> N
     assert made.counts.unasked == 1
     assert "1 answers are not learned" in found.text(tokenizer, False)
     found.check(PreflightSettings())
+
+
+@pytest.mark.parametrize("flag", [{"weight": 0}, {"weight": "0"}, {"train": False}])
+def test_a_row_may_say_that_it_is_not_learned(flag: dict[str, Any]) -> None:
+    kept = {"messages": [ASKED, SAID], "weight": 1}
+    found = collect([kept, {"messages": [ASKED, SAID], **flag}], "conversation", "a")
+    assert len(found.items) == 1
+    assert sum(found.unusable.values()) == 1
+    assert "a row of " in next(iter(found.unusable))
+
+
+@pytest.mark.parametrize("none", ["null", "None", "[]", "", None, []])
+def test_tools_that_are_none_are_no_tools(none: Any) -> None:
+    found = collect([{"messages": [ASKED, SAID], "tools": none}], "conversation", "a")
+    assert found.items[0].tools == ()
+    assert not found.unread
+
+
+@pytest.mark.parametrize("right", ["Rome", '["Rome", null]', ["Rome", "", None]])
+def test_one_right_answer_is_an_answer_and_not_its_letters(right: Any) -> None:
+    row = {"question": "The capital?", "correct_answers": right, "incorrect_answers": ["Paris", "Oslo"]}
+    pairs = read(row, "pair")[1]
+    assert [pair.chosen[0]["content"] for pair in pairs] == ["Rome", "Rome"]
+
+
+@pytest.mark.parametrize("right", [5.5, True, {"a": "b"}])
+def test_right_answers_that_are_no_list_end_in_no_traceback(right: Any) -> None:
+    good = {"question": "Two?", "correct_answers": ["2"], "incorrect_answers": ["3"]}
+    found = collect([good, {**good, "correct_answers": right}], "pair", "a")
+    assert len(found.items) + sum(found.unusable.values()) == 2

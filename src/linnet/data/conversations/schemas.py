@@ -27,6 +27,7 @@ from linnet.data.conversations.kinds import (
     Unusable,
     said,
 )
+from linnet.data.conversations.tools import from_json
 from linnet.data.conversations.turns import (
     answer_of,
     learned_after,
@@ -242,11 +243,18 @@ def _chosen(row: Row) -> list[Item]:
     return _conversation((*pair.prompt, *pair.chosen), learned, pair.columns)
 
 
+def _listed(row: Row, names: Sequence[str]) -> list[Any]:
+    """The answers of a column that holds several, or one."""
+    value = from_json(named(row, names)[0])
+    answers = value if isinstance(value, (list, tuple)) else [value]
+    return [one for one in answers if one is not None and str(one).strip()]
+
+
 def _truthful(row: Row) -> list[Item]:
     """Each wrong answer beside a right one; the right ones are taken in turn."""
     prompt, used = _asked(row)
     prompt = recalled(row, opened(row, prompt))[0]
-    right, wrong = ([text for text in named(row, names)[0] if str(text).strip()] for names in (_TRUE, _FALSE))
+    right, wrong = (_listed(row, names) for names in (_TRUE, _FALSE))
     if not right or not wrong:
         raise Unusable("no right or no wrong answer")
     columns = rest_of(row, (*used, *_TRUE, *_FALSE))
