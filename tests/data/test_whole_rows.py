@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from linnet.config import RequestError
-from linnet.data.conversations.kinds import Kind, Unusable, content_of
+from linnet.data.conversations.kinds import Kind, Problem, Unusable, content_of
 from linnet.data.conversations.preflight import Preflight, look_over
 from linnet.data.conversations.reading import Gathered, collect, gather, read
 from linnet.data.conversations.rendering import Renderer
@@ -477,3 +477,29 @@ def test_right_answers_that_are_no_list_end_in_no_traceback(right: Any) -> None:
     good = {"question": "Two?", "correct_answers": ["2"], "incorrect_answers": ["3"]}
     found = collect([good, {**good, "correct_answers": right}], "pair", "a")
     assert len(found.items) + sum(found.unusable.values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"choices": "red or blue", "answer": 0}, "choices are not a list"),
+        ({"choices": ["red", "blue"], "answer": "green"}, "the answer is none of the choices"),
+        ({"choices": ["red", "blue"], "ground_truth": "red"}, "it has choices"),
+    ],
+)
+def test_a_problem_is_never_asked_without_its_choices(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Unusable, match=reason):
+        read({"question": "Which?", **row}, "problem")
+
+
+def test_choices_in_json_text_are_read() -> None:
+    (problem,) = read({"question": "Which?", "choices": '["red", "blue"]', "answer": 1}, "problem")[1]
+    assert isinstance(problem, Problem)
+    assert problem.answer == "B"
+
+
+@pytest.mark.parametrize("name", ["question", "answer", "context", "system"])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf")])
+def test_an_infinite_number_is_no_text(name: str, value: float) -> None:
+    with pytest.raises(Unusable, match=f"{name} is not a finite number"):
+        read({"question": "q", "answer": "a", name: value}, "conversation")

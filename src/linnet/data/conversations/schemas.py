@@ -27,7 +27,7 @@ from linnet.data.conversations.kinds import (
     Unusable,
     said,
 )
-from linnet.data.conversations.tools import from_json
+from linnet.data.conversations.tools import from_json, holds
 from linnet.data.conversations.turns import (
     answer_of,
     learned_after,
@@ -148,7 +148,7 @@ def _question(row: Row) -> list[Item]:
 def _letters(row: Row) -> tuple[Turns, str, str]:
     """A question with its choices, lettered; the right letter and the right choice."""
     question, name = named(row, _QUESTION)
-    choices, place = row["choices"], row["answer"]
+    choices, place = from_json(row["choices"]), row["answer"]
     if isinstance(choices, Mapping):  # as ARC has them: {"label": [...], "text": [...]}
         choices = choices.get("text")
     if not isinstance(choices, (list, tuple)) or not 2 <= len(choices) <= 26:
@@ -181,6 +181,8 @@ def _choice_problem(row: Row) -> list[Item]:
 
 
 def _problem(row: Row) -> list[Item]:
+    if holds(from_json(row.get("choices"))):
+        raise Unusable("it has choices, and no answer that is one of them")
     prompt, used = _asked(row)
     name = first_of(row, _TRUTH)
     if name:
