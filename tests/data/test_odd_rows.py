@@ -275,6 +275,9 @@ def test_a_quoted_separator_leaves_a_long_text_cut_at_blank_lines(tmp_path: Path
         ('"id";"text"\n1;"One, two"\n', r"a\.csv:1: its fields seem to be separated by ';'"),
         ("id\ttext\n1\tOne\n", r"a\.csv:1: its fields seem to be separated by tabs"),
         ("id, text\n1, One\n", r"a\.csv:2: there is no field 'text'; its fields are 'id', ' text'"),
+        ('id,text\n1, "One"\n', r"a\.csv:2: spaces stand between its commas and its quotes; .*skipinitial"),
+        ('id, text\n1, "One, two"\n', r"a\.csv:2: spaces stand between its commas and its quotes"),
+        ('"id", "text"\n1,One\n', r"a\.csv:1: spaces stand between its commas and its quotes"),
     ],
 )  # fmt: skip
 def test_a_table_of_another_form_is_told(tmp_path: Path, content: str, message: str) -> None:
@@ -288,6 +291,15 @@ def test_tables_with_nameless_columns_or_blank_first_lines_are_read(tmp_path: Pa
     path = tmp_path / "a.csv"
     path.write_text("\n\ntext,,\nOne,,\nTwo,,x\n")
     assert read(path) == ["One", "Two"]
+
+
+def test_nan_alone_in_a_table_is_null_and_quotes_inside_a_text_stay(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text\nOne\nnan\nNaN\nnan bread\n"Say ""Two"", ""3"""\n" ""4"", ""5"""\nBananas\n')
+    tally = Tally()
+    found = [document.text for document in documents(source(path), tally=tally)]
+    assert found == ["One", "nan bread", 'Say "Two", "3"', '"4", "5"', "Bananas"]
+    assert tally.without_text == 2
 
 
 def test_utf_16_is_named(tmp_path: Path) -> None:

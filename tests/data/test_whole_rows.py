@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from linnet.config import RequestError
-from linnet.data.conversations.kinds import Kind, Unusable, content_of
+from linnet.data.conversations.kinds import Kind, Problem, Unusable, content_of
 from linnet.data.conversations.preflight import Preflight, look_over
 from linnet.data.conversations.reading import Gathered, collect, gather, read
 from linnet.data.conversations.rendering import Renderer
@@ -447,3 +447,59 @@ def test_answers_that_are_never_asked_for_are_counted(tokenizer: Tokenizer) -> N
     assert made.counts.unasked == 1
     assert "1 answers are not learned" in found.text(tokenizer, False)
     found.check(PreflightSettings())
+
+
+@pytest.mark.parametrize("flag", [{"weight": 0}, {"weight": "0"}, {"train": False}])
+def test_a_row_may_say_that_it_is_not_learned(flag: dict[str, Any]) -> None:
+    kept = {"messages": [ASKED, SAID], "weight": 1}
+    found = collect([kept, {"messages": [ASKED, SAID], **flag}], "conversation", "a")
+    assert len(found.items) == 1
+    assert sum(found.unusable.values()) == 1
+    assert "a row of " in next(iter(found.unusable))
+
+
+@pytest.mark.parametrize("none", ["null", "None", "[]", "", None, []])
+def test_tools_that_are_none_are_no_tools(none: Any) -> None:
+    found = collect([{"messages": [ASKED, SAID], "tools": none}], "conversation", "a")
+    assert found.items[0].tools == ()
+    assert not found.unread
+
+
+@pytest.mark.parametrize("right", ["Rome", '["Rome", null]', ["Rome", "", None]])
+def test_one_right_answer_is_an_answer_and_not_its_letters(right: Any) -> None:
+    row = {"question": "The capital?", "correct_answers": right, "incorrect_answers": ["Paris", "Oslo"]}
+    pairs = read(row, "pair")[1]
+    assert [pair.chosen[0]["content"] for pair in pairs] == ["Rome", "Rome"]
+
+
+@pytest.mark.parametrize("right", [5.5, True, {"a": "b"}])
+def test_right_answers_that_are_no_list_end_in_no_traceback(right: Any) -> None:
+    good = {"question": "Two?", "correct_answers": ["2"], "incorrect_answers": ["3"]}
+    found = collect([good, {**good, "correct_answers": right}], "pair", "a")
+    assert len(found.items) + sum(found.unusable.values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"choices": "red or blue", "answer": 0}, "choices are not a list"),
+        ({"choices": ["red", "blue"], "answer": "green"}, "the answer is none of the choices"),
+        ({"choices": ["red", "blue"], "ground_truth": "red"}, "it has choices"),
+    ],
+)
+def test_a_problem_is_never_asked_without_its_choices(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Unusable, match=reason):
+        read({"question": "Which?", **row}, "problem")
+
+
+def test_choices_in_json_text_are_read() -> None:
+    (problem,) = read({"question": "Which?", "choices": '["red", "blue"]', "answer": 1}, "problem")[1]
+    assert isinstance(problem, Problem)
+    assert problem.answer == "B"
+
+
+@pytest.mark.parametrize("name", ["question", "answer", "context", "system"])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf")])
+def test_an_infinite_number_is_no_text(name: str, value: float) -> None:
+    with pytest.raises(Unusable, match=f"{name} is not a finite number"):
+        read({"question": "q", "answer": "a", name: value}, "conversation")

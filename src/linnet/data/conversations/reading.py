@@ -19,7 +19,7 @@ from linnet.data.conversations.columns import READ, SYSTEM
 from linnet.data.conversations.kinds import Item, Kind, Unusable, turns_in
 from linnet.data.conversations.labels import Labels
 from linnet.data.conversations.schemas import SCHEMAS, held, recognise
-from linnet.data.conversations.tools import TOOLS, holds, tools_of, without_alignment
+from linnet.data.conversations.tools import TOOLS, holds, holds_tools, tools_of, without_alignment
 from linnet.data.settings import Source
 from linnet.data.sources.documents import files_of, limit_of
 from linnet.data.sources.reading import unseen
@@ -161,7 +161,7 @@ def _unread(item: Item) -> list[str]:
     def is_read(name: str, value: Any) -> bool:
         if name in SYSTEM:
             return bool(value == system)
-        return bool(item.tools) if name in TOOLS else name in READ
+        return bool(item.tools) or not holds_tools(value) if name in TOOLS else name in READ
 
     return [name for name, value in item.columns.items() if holds(value) and not is_read(name, value)]
 
@@ -177,12 +177,20 @@ def read(row: Mapping[str, Any], kind: Kind) -> tuple[str, Sequence[Item]]:
         try:
             for name in (name for name in _MEDIA if holds(row.get(name))):
                 raise Unusable(f"it has {name}, and only text is learned")
+            _refuse_unlearned(row)
             tools = tools_of(row)
             items = schema.convert(row)
             return schema.name, [replace(item, tools=tools) for item in items] if tools else items
         except Unusable as why:
             reason = reason if place else why
     raise reason
+
+
+def _refuse_unlearned(row: Mapping[str, Any]) -> None:
+    """A row may say of the whole of it, as a turn may of itself, that it is not to be learned."""
+    for name in ("weight", "train"):
+        if str(row.get(name)).lower() in ("0", "0.0", "false"):
+            raise Unusable(f"a row of {name} {row[name]}")
 
 
 def gives(source: Source, split: str = "train") -> dict[Kind, list[str]]:

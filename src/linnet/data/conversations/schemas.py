@@ -27,6 +27,7 @@ from linnet.data.conversations.kinds import (
     Unusable,
     said,
 )
+from linnet.data.conversations.tools import from_json, holds
 from linnet.data.conversations.turns import (
     answer_of,
     learned_after,
@@ -147,7 +148,7 @@ def _question(row: Row) -> list[Item]:
 def _letters(row: Row) -> tuple[Turns, str, str]:
     """A question with its choices, lettered; the right letter and the right choice."""
     question, name = named(row, _QUESTION)
-    choices, place = row["choices"], row["answer"]
+    choices, place = from_json(row["choices"]), row["answer"]
     if isinstance(choices, Mapping):  # as ARC has them: {"label": [...], "text": [...]}
         choices = choices.get("text")
     if not isinstance(choices, (list, tuple)) or not 2 <= len(choices) <= 26:
@@ -180,6 +181,8 @@ def _choice_problem(row: Row) -> list[Item]:
 
 
 def _problem(row: Row) -> list[Item]:
+    if holds(from_json(row.get("choices"))):
+        raise Unusable("it has choices, and no answer that is one of them")
     prompt, used = _asked(row)
     name = first_of(row, _TRUTH)
     if name:
@@ -242,11 +245,18 @@ def _chosen(row: Row) -> list[Item]:
     return _conversation((*pair.prompt, *pair.chosen), learned, pair.columns)
 
 
+def _listed(row: Row, names: Sequence[str]) -> list[Any]:
+    """The answers of a column that holds several, or one."""
+    value = from_json(named(row, names)[0])
+    answers = value if isinstance(value, (list, tuple)) else [value]
+    return [one for one in answers if one is not None and str(one).strip()]
+
+
 def _truthful(row: Row) -> list[Item]:
     """Each wrong answer beside a right one; the right ones are taken in turn."""
     prompt, used = _asked(row)
     prompt = recalled(row, opened(row, prompt))[0]
-    right, wrong = ([text for text in named(row, names)[0] if str(text).strip()] for names in (_TRUE, _FALSE))
+    right, wrong = (_listed(row, names) for names in (_TRUE, _FALSE))
     if not right or not wrong:
         raise Unusable("no right or no wrong answer")
     columns = rest_of(row, (*used, *_TRUE, *_FALSE))

@@ -20,7 +20,7 @@ def tools_of(row: Mapping[str, Any]) -> Tools:
     Raises:
         Unusable: they are not a list of objects.
     """
-    name = next((name for name in TOOLS if holds(row.get(name))), None)
+    name = next((name for name in TOOLS if holds_tools(row.get(name))), None)
     if name is None:
         return ()
     value = from_json(row[name])
@@ -33,6 +33,11 @@ def tools_of(row: Mapping[str, Any]) -> Tools:
     if not objects or not all("name" in one for one in value):
         return ()  # functions of another sense
     return tuple({"type": "function", "function": one} for one in value)
+
+
+def holds_tools(value: Any) -> bool:
+    """Whether a column of tools names any: JSON text of null or of an empty list names none."""
+    return holds(from_json(value)) and not (isinstance(value, str) and value.strip() in ("", "null", "None"))
 
 
 def calls_of(value: Any) -> list[Any]:

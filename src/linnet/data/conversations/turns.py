@@ -6,6 +6,7 @@ Forms: lists of `role`/`content` or `from`/`value` objects, texts of one speaker
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -145,8 +146,10 @@ def text_of(value: Any, name: str) -> str:
     """A column's text.
 
     Raises:
-        Unusable: it is empty or not text; a number counts as text.
+        Unusable: it is empty or not text; a finite number counts as text.
     """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Unusable(f"{name} is not a finite number")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
