@@ -218,7 +218,9 @@ def test_a_run_folder_that_cannot_be_used(linnet: Linnet, file: Path, run: Path,
     refused(
         linnet("train", file, "--run", run, *FEW, "seed=6"), str(run), "begun with seed=5, not 6", "--fresh"
     )
-    refused(linnet("train", file, "--run", run, *FEW, "model.hidden_size=64", "seed=6"), "and another seed")
+    refused(
+        linnet("train", file, "--run", run, *FEW, "model.hidden_size=64", "seed=6"), "other values of seed"
+    )
     with (run / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         refused(linnet("train", file, "--run", run, *FEW), "another process is training this run", "--run")
@@ -229,7 +231,7 @@ def test_a_run_folder_that_cannot_be_used(linnet: Linnet, file: Path, run: Path,
     other = tmp_path / "other"
     other.mkdir()
     (other / "letter.txt").write_text("dear")
-    refused(linnet("train", file, "--run", other), "something else than a run")
+    refused(linnet("train", file, "--run", other), "something other than a run")
     assert list(other.iterdir()) == [other / "letter.txt"]
 
 
@@ -259,6 +261,16 @@ def test_a_damaged_checkpoint(linnet: Linnet, file: Path, run: Path) -> None:
     refused(linnet("train", file, "--run", run, *FEW), "manifest.json", "no whole checkpoint")
     refused(linnet("checkpoints", "list", file.parent), "there is no checkpoint here")
     assert len(tiny.everything_in(run / "stages")) == len(before) - 1
+
+
+def test_a_damaged_checkpoint_does_not_hide_the_others(linnet: Linnet, run: Path) -> None:
+    whole = tiny.checkpoints(run) / "step-00000004"
+    damaged = whole.with_name("step-00000002")
+    (damaged / "manifest.json").write_text("{}")
+    for verb in ("list", "verify"):
+        said = linnet("checkpoints", verb, run)
+        refused(said, str(damaged), "the manifest is damaged")
+        assert str(whole) in said.out
 
 
 # --- the other verbs ----------------------------------------------------------------------------------

@@ -214,3 +214,15 @@ def test_a_run_of_one_stage_has_the_stages_picture(tmp_path: Path) -> None:
     path = write(tmp_path / "events.jsonl", [started(), *falling(1, 30)])
     whole, stage = draw(path, tmp_path / "run.png"), draw(path, tmp_path / "stage.png", "pretrain")
     assert whole.read_bytes() == stage.read_bytes()
+
+
+def test_a_short_run_is_drawn_whole() -> None:
+    """The losses of a few steps are all within the axes, the highest too."""
+    from linnet.observe.overview import run_figure
+
+    losses = [0.69, 0.70, 0.66, 0.74, 0.71]
+    events = [started(), *(step(n, loss) for n, loss in enumerate(losses, 1))]
+    figure = run_figure({"dpo": history(events)})
+    low, high = figure.axes[0].get_ylim()
+    assert low < min(losses)
+    assert max(losses) < high

@@ -129,6 +129,6 @@ def test_fresh_sets_aside_nothing_but_a_run(recipe: Recipe, tmp_path: Path) -> N
     mine = tmp_path / "letters"
     mine.mkdir()
     (mine / "to-anna.txt").write_text("Dear Anna")
-    with pytest.raises(RequestError, match="something else than a run"):
+    with pytest.raises(RequestError, match="something other than a run"):
         live(recipe, mine, fresh=True)
     assert (mine / "to-anna.txt").exists()

@@ -275,14 +275,16 @@ def test_a_changed_reward_function_is_refused(mine: Path, tmp_path: Path) -> Non
         live(recipe, tmp_path / "run")
 
 
-def test_a_changed_judge_is_refused(mine: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer_config.json"])
+def test_a_changed_judge_is_refused(mine: Path, tmp_path: Path, file: str) -> None:
     judge = Path(shutil.copytree(mine, tmp_path / "judge"))
     recipe = stage(tmp_path, "rlvr", mine, "rlvr.duration=4 steps", f"rlvr.verifiers=['model:{judge}']")
     killed(recipe, tmp_path / "run", 3)
-    starting.other_weights(judge)
-    with pytest.raises(
-        RequestError, match=r"model.safetensors of model:.*judge is not what this stage began with"
-    ):
+    if file == "model.safetensors":
+        starting.other_weights(judge)
+    else:
+        (judge / file).write_text((judge / file).read_text() + "\n")
+    with pytest.raises(RequestError, match=rf"{file} of model:.*judge is not what this stage began with"):
         live(recipe, tmp_path / "run")
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from linnet.config import LinnetError
+    from linnet.train import Checkpoint
 
 RUN = typer.Argument(..., help="A run folder, or one checkpoint.")
 
@@ -23,25 +28,28 @@ def list_(run: Path = RUN, as_json: bool = typer.Option(False, "--json", help="F
 
     Example: linnet checkpoints list runs/quickstart
     """
+    found, damaged = _found(run)
     rows = [
         {
-            "path": str(found.path),
-            "stage": found.manifest.get("stage"),
-            "step": found.step,
-            "tokens": found.manifest.get("tokens"),
-            "best": found.manifest.get("best") or {},
-            "bytes": sum(f["size"] for f in found.manifest["files"].values()),
+            "path": str(checkpoint.path),
+            "stage": checkpoint.manifest.get("stage"),
+            "step": checkpoint.step,
+            "tokens": checkpoint.manifest.get("tokens"),
+            "best": checkpoint.manifest.get("best") or {},
+            "bytes": sum(f["size"] for f in checkpoint.manifest["files"].values()),
         }
-        for found in _found(run)
+        for checkpoint in found
     ]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
+        _report(damaged)
         return
     for row in rows:
         best = "".join(f"  best {name} so far {value:.4f}" for name, value in row["best"].items())
         typer.echo(
             f"{row['path']}  step {row['step']:,}  {row['tokens']:,} tokens  {row['bytes'] / 1e6:,.1f} MB{best}"
         )
+    _report(damaged)
 
 
 def verify(run: Path = RUN) -> None:
@@ -49,21 +57,44 @@ def verify(run: Path = RUN) -> None:
 
     Example: linnet checkpoints verify runs/quickstart
     """
+    from linnet.config import LinnetError
     from linnet.train import verify as check
 
-    for found in _found(run):
-        check(found)
-        typer.echo(f"{found.path}: whole")
+    found, damaged = _found(run)
+    for checkpoint in found:
+        try:
+            check(checkpoint)
+        except LinnetError as error:
+            damaged.append(error)
+        else:
+            typer.echo(f"{checkpoint.path}: whole")
+    _report(damaged)
 
 
-def _found(run: Path):  # type: ignore[no-untyped-def]
-    from linnet.config import RequestError
-    from linnet.train import CheckpointFolder, open_checkpoint
+def _found(run: Path) -> tuple[list[Checkpoint], list[LinnetError]]:
+    """The checkpoints that can be opened, and why others cannot."""
+    from linnet.config import LinnetError, RequestError
+    from linnet.train import open_checkpoint
 
-    if (run / "manifest.json").exists():
-        return [open_checkpoint(run)]
-    folders = sorted(run.glob("stages/*/checkpoints"))
-    found = [checkpoint for folder in folders for checkpoint in CheckpointFolder(folder).all()]
-    if not found:
+    one = (run / "manifest.json").exists()
+    folders = (
+        [run] if one else sorted(path for path in run.glob("stages/*/checkpoints/step-*") if path.is_dir())
+    )
+    found: list[Checkpoint] = []
+    damaged: list[LinnetError] = []
+    for path in folders:
+        try:
+            found.append(open_checkpoint(path))
+        except LinnetError as error:
+            damaged.append(error)
+    if not found and not damaged:
         raise RequestError("there is no checkpoint here", str(run), "give a run folder or a step-… folder")
-    return found
+    return found, damaged
+
+
+def _report(damaged: list[LinnetError]) -> None:
+    """Print a line for each damaged checkpoint; the last one is raised."""
+    for error in damaged[:-1]:
+        typer.echo(f"linnet: {error}", err=True)
+    if damaged:
+        raise damaged[-1]

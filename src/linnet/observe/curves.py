@@ -180,7 +180,7 @@ def _loss_scale(axes: Axes, values: list[float]) -> None:
     if not finite:
         return
     first = next(value for value in values if math.isfinite(value))
-    low, high = finite[0], max(first, finite[int(0.995 * (len(finite) - 1))])
+    low, high = finite[0], max(first, finite[math.ceil(0.995 * (len(finite) - 1))])
     if low <= 0 or high / low < 2.5:
         margin = 0.06 * (high - low) or 0.1
         axes.set_ylim(low - margin, high + margin)

@@ -4,12 +4,13 @@
       recipe.yaml          what is being run, every default filled in
       commits.json         of the Hugging Face datasets and models that it reads
       events.jsonl         what happened, one flat JSON object a line
-      scoreboard.json      what each stage came to on held-out suites
+      scoreboard.json      the scores of each stage on held-out items
       curves.png           the curves of all stages, drawn at the end
-      stages/1-pretrain/checkpoints/step-00000500/
-                        end.json       that it has come to its end
-                        curves.png     of this stage with more metrics, where there are several
-                        scores.json    what it came to on held-out items, one by one
+      stages/1-pretrain/
+        checkpoints/step-00000500/
+        end.json           that the stage has come to its end
+        curves.png         of this stage with more metrics, where there are several
+        scores.json        its scores on held-out items, one by one
 
 The same command run again goes on where it stopped. What may change in between is what
 does not change the result of a step: how long, how often to look and save, and where; and
@@ -171,14 +172,14 @@ class RunFolder:
                 self._compare(recipe, validate(Recipe, from_file(kept)))
         elif self.path.exists() and any(map(_is_foreign, self.path.iterdir())):
             raise RequestError(
-                "this folder holds something else than a run", str(self.path), "give another --run"
+                "this folder holds something other than a run", str(self.path), "give another --run"
             )
 
     def _compare(self, wanted: Recipe, kept: Recipe) -> None:
         begun = self.begun(kept.life) or kept.life[:1]
         if wanted.life[: len(begun)] != begun:
             raise RequestError(
-                f"this run has lived {', '.join(begun)}, which is not how {', '.join(wanted.life)} begins",
+                f"this run has trained {', '.join(begun)}, and {', '.join(wanted.life)} does not begin with that",
                 str(self.path), "keep the order of the stages, or give another --run, or --fresh",
             )  # fmt: skip
         before, now = _leaves(kept.model_dump(mode="json")), _leaves(wanted.model_dump(mode="json"))
@@ -189,7 +190,7 @@ class RunFolder:
         ]
         if changed:
             key = changed[0]
-            more = f" (and another {', '.join(changed[1:])})" if len(changed) > 1 else ""
+            more = f" (and other values of {', '.join(changed[1:])})" if len(changed) > 1 else ""
             raise RequestError(
                 f"this run was begun with {key}={_short(before.get(key))}, not {_short(now.get(key))}{more}",
                 str(self.path),
@@ -237,7 +238,7 @@ class RunFolder:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether a file is none that a run killed at its very beginning leaves."""
+    """Whether a file cannot come from a run that was killed at its very beginning."""
     return path.name != LOCK and path.suffix != ".part"
 
 
@@ -269,7 +270,7 @@ def _short(value: Any) -> str:
         return "{" + ", ".join(f"{k}: {_short(v)}" for k, v in value.items() if v is not None) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_short, value)) + "]"
-    return str(value)
+    return "null" if value is None else str(value)
 
 
 def _leaves(value: Any, path: str = "") -> dict[str, Any]:

@@ -21,6 +21,7 @@ from linnet.train import Checkpoint, open_checkpoint, verify
 
 BEGAN_WITH = "began_with"  # in a manifest
 _START = " of the start"
+_READING = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")  # of a judge
 
 Digests = dict[str, str]
 
@@ -40,7 +41,7 @@ def pins_of(stage: AnyStage, start: Start) -> Digests:
 
 
 def verifier_digests(verifiers: Iterable[VerifierSettings]) -> Digests:
-    """Of the files and models that judge answers; what comes with Linnet has none."""
+    """The sha256 of the files and models that judge answers; verifiers that come with Linnet have none."""
     found: Digests = {}
     for verifier in verifiers:
         if verifier.word == "python":
@@ -48,7 +49,7 @@ def verifier_digests(verifiers: Iterable[VerifierSettings]) -> Digests:
             found[f"python:{path}"] = _sha256(Path(path).expanduser())
         if verifier.word == "model":
             folder = find_model(Path(verifier.detail).expanduser())
-            found |= {f"{file} of {verifier.kind}": sha for file, sha in model_digests(folder).items()}
+            found |= {f"{file} of {verifier.kind}": sha for file, sha in judge_digests(folder).items()}
     return found
 
 
@@ -62,6 +63,17 @@ def model_digests(folder: Path) -> Digests:
     paths = [folder / "config.json", *sorted(folder.glob("*.safetensors*"))]
     return {path.name: known[f"model/{path.name}"]["sha256"] if f"model/{path.name}" in known else _sha256(path)
             for path in paths}  # fmt: skip
+
+
+def judge_digests(folder: Path) -> Digests:
+    """As `model_digests`, with the files that decide how a judge reads text.
+
+    Raises:
+        RequestError: a file cannot be read. RunError: the folder is a checkpoint's and damaged.
+    """
+    return model_digests(folder) | {
+        name: _sha256(folder / name) for name in _READING if (folder / name).is_file()
+    }
 
 
 def verified_files(folder: Path) -> Mapping[str, Any]:

@@ -43,7 +43,7 @@ from linnet.infer import find_model, load_generator
 from linnet.model import read_spec
 from linnet.recipe.folder import RunFolder
 from linnet.recipe.items import stage_items
-from linnet.recipe.pins import model_digests, verifier_digests
+from linnet.recipe.pins import judge_digests, verifier_digests
 from linnet.recipe.recipe import Recipe
 from linnet.recipe.rewards import resolved
 from linnet.recipe.stages import ChatStage, PretrainStage, RewardStage, SafetyStage
@@ -163,7 +163,7 @@ class Scorer:
     def _safety(self, stage: SafetyStage) -> list[Keyed]:
         board = self.recipe.scoreboard
         verdict = partial(judge_by_model, refusal_verifier(board.judge)) if board.judge else None
-        judge = model_digests(find_model(Path(board.judge).expanduser())) if board.judge else None
+        judge = judge_digests(find_model(Path(board.judge).expanduser())) if board.judge else None
         test = stage_items(self.recipe, "safety").test
         own = [_labelled(_asked(item), item.columns, item.tools) for item in test]
         sets = {"": own}
