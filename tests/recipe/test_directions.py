@@ -33,7 +33,7 @@ SMALLER = {
     "rlvr.duration": "60 steps",
     "rlvr.learning_rate": "2e-4",
     "rlvr.data.validation_fraction": "0.2",
-    "domain.learning_rate": "4e-4",
+    "domain.learning_rate": "1e-4",
     "scoreboard.items": "100",
     "scoreboard.max_new_tokens": "24",
 }
