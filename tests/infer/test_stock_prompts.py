@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from talkers import FAMILIES, greedy, network
 from tokenizers import Tokenizer as Library
-from tokenizers import models, pre_tokenizers, processors, trainers
+from tokenizers import processors
 
 from linnet.infer import load_generator
 from linnet.infer.conversation import TurnConversation
@@ -18,6 +18,7 @@ from linnet.model import save_model
 from linnet.text import Tokenizer, load_tokenizer, train_tokenizer
 from linnet.text.chat_template import CHATML, PLAIN
 from linnet.text.chat_tokens import chatting, template_for
+from vocabularies import gpt2_files
 
 transformers = pytest.importorskip("transformers")
 TEXT = ["the fox and the hare went to the mill and came home again, 12 of 345 days"] * 40
@@ -45,28 +46,13 @@ def sentencepiece_file(folder: Path) -> Path:
     return path
 
 
-def gpt2_files(folder: Path) -> Path:
-    """`vocab.json` and `merges.txt` of GPT-2's kind."""
-    library = Library(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet, show_progress=False)
-    library.train_from_iterator(TEXT, trainer)
-    model = json.loads(library.to_str())["model"]
-    vocab = {**model["vocab"], "<|endoftext|>": len(model["vocab"])}
-    (folder / "vocab.json").write_text(json.dumps(vocab))
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"]), ""]
-    (folder / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
-    return folder
-
-
 @pytest.fixture(scope="module", params=["trained", "gpt2", "sentencepiece"])
 def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     """The tokenizer of a model of our own making."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "trained":
         return train_tokenizer(TEXT, 290)
-    file = gpt2_files(folder) if request.param == "gpt2" else sentencepiece_file(folder)
+    file = gpt2_files(folder, TEXT) if request.param == "gpt2" else sentencepiece_file(folder)
     return load_tokenizer(str(file)).opened_by_eos()
 
 
@@ -140,7 +126,7 @@ def stock_folder(kind: str, folder: Path) -> Path:
         (folder / "tokenizer_config.json").write_text(json.dumps(config))
         vocabulary = load_tokenizer(str(folder))
     elif kind in ("two files", "two files with bos"):
-        gpt2_files(folder)
+        gpt2_files(folder, TEXT)
         config = {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": kind.endswith("bos")}
         (folder / "tokenizer_config.json").write_text(json.dumps(config))
         vocabulary = load_tokenizer(str(folder))

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer as Library
-from tokenizers import models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 
 from linnet.config import RequestError
 from linnet.text import Tokenizer, load_tokenizer, train_tokenizer
 from linnet.text.chat_template import ChatTemplate
 from linnet.text.chat_tokens import template_for
+from vocabularies import gpt2_files
 
 TEXT = ["the fox and the hare went to the mill and came home again, 12 of 345 days"] * 40
 TALK = [{"role": "user", "content": "Hi"}]
@@ -30,16 +31,7 @@ def write(folder: Path, **files: Any) -> Path:
 
 def two_files(folder: Path) -> int:
     """GPT-2's two files; how many tokens they have."""
-    library = Library(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet, show_progress=False)
-    library.train_from_iterator(TEXT, trainer)
-    model = json.loads(library.to_str())["model"]
-    write(folder, vocab={**model["vocab"], "<|endoftext|>": len(model["vocab"])})
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"]), ""]
-    (folder / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
-    return len(model["vocab"]) + 1
+    return len(json.loads((gpt2_files(folder, TEXT) / "vocab.json").read_text()))
 
 
 def one_file(folder: Path, *specials: str) -> int:

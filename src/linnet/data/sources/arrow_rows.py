@@ -35,7 +35,7 @@ def parquet_rows(
         size: its bytes.
         where: the file, as people are told it.
         fields: the columns that are read; None for all.
-        seen: is told of every further byte.
+        seen: called with every further byte.
 
     Raises:
         Damage: when it is no whole parquet file.

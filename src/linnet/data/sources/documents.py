@@ -93,7 +93,7 @@ def documents(
             beginning; whoever begins elsewhere says what is left.
         split: of the built-in world, which holds its own validation documents; files and datasets
             have none, so it does not concern them.
-        seen: is told of every further byte of files, those before the place included.
+        seen: called with every further byte of files, those before the place included.
         tally: counts rows; those after the last document that was given are counted when their file ends.
 
     Raises:

@@ -32,7 +32,7 @@ def rows_of(file: File, row: int, fields: Sequence[str] | None, text_name: str, 
     Args:
         fields: those that are needed, None for all; columnar files read no others.
         text_name: the field under which a text file gives its documents.
-        seen: is told of every further byte, those of rows before `row` included.
+        seen: called with every further byte, those of rows before `row` included.
 
     Raises:
         Damage: when the file is not what it claims to be.
